@@ -1,0 +1,262 @@
+//! What an exchange came to: one verdict that trace, metrics, breaker and access log share.
+//!
+//! [`How`] says how the exchange ended, [`Outcome`] what that means, [`ErrorType`] why it is an error.
+//!
+//! ```
+//! use buttress::classify::{Classify, How, HttpClassifier, Outcome, Seen};
+//! use http::StatusCode;
+//!
+//! let seen = Seen { how: &How::Complete { trailers: None }, status: Some(StatusCode::NOT_FOUND), grpc: None };
+//! assert_eq!(HttpClassifier::server().classify(&seen).outcome, Outcome::Ok);
+//! assert_eq!(HttpClassifier::client().classify(&seen).outcome, Outcome::Error);
+//! ```
+
+mod fault;
+mod grpc;
+
+use std::fmt;
+
+use http::{HeaderMap, StatusCode};
+
+pub use fault::Fault;
+pub use grpc::{Grpc, GrpcCode};
+pub(crate) use grpc::is_grpc;
+
+/// How an exchange ended. There is exactly one for each exchange.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum How<'a> {
+    /// The body was delivered to its end.
+    Complete {
+        /// The trailers that closed it.
+        trailers: Option<&'a HeaderMap>,
+    },
+    /// The inner service answered with an error instead of a head.
+    Failed(Fault<'a>),
+    /// The body broke after the head.
+    BodyFailed(Fault<'a>),
+    /// The future was dropped before there was a head: the client went away, or a timeout outside fired.
+    DroppedBeforeHead,
+    /// The body was dropped before its end.
+    DroppedInBody,
+    /// The connection was given to another protocol.
+    Upgraded,
+    /// The service or the body panicked; the panic goes on.
+    Panicked,
+}
+
+impl How<'_> {
+    /// The name of this ending without its data.
+    pub fn ending(&self) -> Ending {
+        match self {
+            Self::Complete { .. } => Ending::Complete,
+            Self::Failed(_) => Ending::Failed,
+            Self::BodyFailed(_) => Ending::BodyFailed,
+            Self::DroppedBeforeHead => Ending::DroppedBeforeHead,
+            Self::DroppedInBody => Ending::DroppedInBody,
+            Self::Upgraded => Ending::Upgraded,
+            Self::Panicked => Ending::Panicked,
+        }
+    }
+}
+
+/// [`How`] an exchange ended, as a label.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Ending {
+    /// `complete`
+    Complete,
+    /// `failed`
+    Failed,
+    /// `body_failed`
+    BodyFailed,
+    /// `dropped_before_head`
+    DroppedBeforeHead,
+    /// `dropped_in_body`
+    DroppedInBody,
+    /// `upgraded`
+    Upgraded,
+    /// `panicked`
+    Panicked,
+}
+
+impl Ending {
+    /// The label.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Complete => "complete",
+            Self::Failed => "failed",
+            Self::BodyFailed => "body_failed",
+            Self::DroppedBeforeHead => "dropped_before_head",
+            Self::DroppedInBody => "dropped_in_body",
+            Self::Upgraded => "upgraded",
+            Self::Panicked => "panicked",
+        }
+    }
+}
+
+/// What an ending means.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Outcome {
+    /// `ok`
+    Ok,
+    /// `error`: [`ErrorType`] says why.
+    Error,
+    /// `cancelled`: the caller did not wait for the end. Not an error of the callee.
+    Cancelled,
+    /// `panicked`
+    Panicked,
+}
+
+impl Outcome {
+    /// The label.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Ok => "ok",
+            Self::Error => "error",
+            Self::Cancelled => "cancelled",
+            Self::Panicked => "panicked",
+        }
+    }
+
+    /// Whether it counts as an error.
+    pub const fn is_error(self) -> bool {
+        matches!(self, Self::Error | Self::Panicked)
+    }
+}
+
+impl fmt::Display for Outcome {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// OpenTelemetry's `error.type`: few values, the same on span and metric.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum ErrorType {
+    /// An HTTP status, written as its number.
+    Status(StatusCode),
+    /// A gRPC status, written as its name.
+    Grpc(GrpcCode),
+    /// The name of an error, a panic or a broken body.
+    Name(&'static str),
+}
+
+impl ErrorType {
+    /// The text of the attribute.
+    pub fn as_str(&self) -> &str {
+        match self {
+            Self::Status(status) => status.as_str(),
+            Self::Grpc(code) => code.as_str(),
+            Self::Name(name) => name,
+        }
+    }
+}
+
+impl fmt::Display for ErrorType {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// What a classifier is shown, once, at the end.
+#[derive(Debug)]
+pub struct Seen<'a> {
+    /// How it ended.
+    pub how: &'a How<'a>,
+    /// The status of the head, when there was one.
+    pub status: Option<StatusCode>,
+    /// What is known of the gRPC status, when this is a gRPC exchange.
+    pub grpc: Option<Grpc>,
+}
+
+/// What a classifier says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Verdict {
+    /// What it came to.
+    pub outcome: Outcome,
+    /// Why it is an error; none for other outcomes.
+    pub error_type: Option<ErrorType>,
+    /// The gRPC status, when this is a gRPC exchange and a status was sent, or is implied by the way it ended.
+    pub grpc_code: Option<GrpcCode>,
+}
+
+/// Turns the end of an exchange into a verdict; runs once for each.
+pub trait Classify: Clone {
+    /// The verdict.
+    fn classify(&self, seen: &Seen<'_>) -> Verdict;
+}
+
+/// The conventions of OpenTelemetry for HTTP and gRPC.
+///
+/// HTTP: 5xx is an error; 4xx is one for clients only. gRPC: for servers UNKNOWN, DEADLINE_EXCEEDED, UNIMPLEMENTED,
+/// INTERNAL, UNAVAILABLE and DATA_LOSS are errors, for clients everything but OK. A missing gRPC status is UNKNOWN.
+#[derive(Clone, Copy, Debug)]
+pub struct HttpClassifier {
+    client: bool,
+}
+
+impl HttpClassifier {
+    /// The server's view.
+    pub const fn server() -> Self {
+        Self { client: false }
+    }
+
+    /// The client's view.
+    pub const fn client() -> Self {
+        Self { client: true }
+    }
+
+    fn complete(&self, seen: &Seen<'_>, trailers: Option<&HeaderMap>) -> Verdict {
+        let Some(grpc) = seen.grpc else {
+            return Verdict::of_status(seen.status, self.client);
+        };
+        let code = trailers.and_then(GrpcCode::from_headers).or(grpc.head).unwrap_or(grpc.implied);
+        if code.is_error(self.client) {
+            return Verdict::error(ErrorType::Grpc(code), Some(code));
+        }
+        Verdict { outcome: Outcome::Ok, error_type: None, grpc_code: Some(code) }
+    }
+}
+
+impl Classify for HttpClassifier {
+    fn classify(&self, seen: &Seen<'_>) -> Verdict {
+        let code = |code| seen.grpc.map(|_| code);
+        match seen.how {
+            How::Complete { trailers } => self.complete(seen, *trailers),
+            How::Upgraded => Verdict::ok(),
+            How::Failed(fault) | How::BodyFailed(fault) => {
+                Verdict::error(ErrorType::Name(fault.name()), code(GrpcCode::UNKNOWN))
+            }
+            How::DroppedBeforeHead | How::DroppedInBody => {
+                Verdict { outcome: Outcome::Cancelled, error_type: None, grpc_code: code(GrpcCode::CANCELLED) }
+            }
+            How::Panicked => Verdict {
+                outcome: Outcome::Panicked,
+                error_type: Some(ErrorType::Name("panic")),
+                grpc_code: code(GrpcCode::UNKNOWN),
+            },
+        }
+    }
+}
+
+impl Verdict {
+    const fn ok() -> Self {
+        Self { outcome: Outcome::Ok, error_type: None, grpc_code: None }
+    }
+
+    const fn error(error_type: ErrorType, grpc_code: Option<GrpcCode>) -> Self {
+        Self { outcome: Outcome::Error, error_type: Some(error_type), grpc_code }
+    }
+
+    fn of_status(status: Option<StatusCode>, client: bool) -> Self {
+        match status {
+            Some(status) if status.is_server_error() || (client && status.is_client_error()) => {
+                Self::error(ErrorType::Status(status), None)
+            }
+            _ => Self::ok(),
+        }
+    }
+}

@@ -1,0 +1,122 @@
+use std::any::{Any, type_name};
+use std::error::Error;
+use std::fmt;
+use std::io::ErrorKind;
+
+type BoxError = Box<dyn Error + Send + Sync>;
+
+/// An error of the inner service or body, of whatever type, while it passes by.
+///
+/// Services answer with errors that are no `std::error::Error` (tower's `BoxError` among them), so this asks for
+/// `Display` and `'static` only and finds out the rest by downcasting.
+#[derive(Clone, Copy)]
+pub struct Fault<'a> {
+    any: &'a dyn Any,
+    text: &'a dyn fmt::Display,
+    type_name: &'static str,
+}
+
+impl<'a> Fault<'a> {
+    pub(crate) fn new<E: fmt::Display + 'static>(error: &'a E) -> Self {
+        Self { any: error, text: error, type_name: type_name::<E>() }
+    }
+
+    /// The error, if it is of this type.
+    pub fn downcast_ref<E: 'static>(&self) -> Option<&'a E> {
+        self.any.downcast_ref()
+    }
+
+    /// The error and its sources, as far as its type is known here.
+    pub fn chain(&self) -> impl Iterator<Item = &'a (dyn Error + 'static)> {
+        std::iter::successors(self.as_error(), |error: &&'a (dyn Error + 'static)| (*error).source())
+    }
+
+    /// A name of few values for `error.type`: what the error or one of its sources is (`timeout`, `connection_refused`),
+    /// else the name of its type.
+    pub fn name(&self) -> &'static str {
+        self.chain().find_map(known_name).unwrap_or(match self.downcast_ref::<BoxError>() {
+            Some(_) => "_OTHER",
+            None => self.type_name,
+        })
+    }
+
+    fn as_error(&self) -> Option<&'a (dyn Error + 'static)> {
+        if let Some(error) = self.downcast_ref::<BoxError>() {
+            return Some(&**error);
+        }
+        if let Some(error) = self.downcast_ref::<std::io::Error>() {
+            return Some(error);
+        }
+        #[cfg(feature = "axum")]
+        if let Some(error) = self.downcast_ref::<axum::Error>() {
+            return Some(error);
+        }
+        #[cfg(feature = "hyper")]
+        if let Some(error) = self.downcast_ref::<hyper_util::client::legacy::Error>() {
+            return Some(error);
+        }
+        #[cfg(feature = "hyper")]
+        if let Some(error) = self.downcast_ref::<hyper::Error>() {
+            return Some(error);
+        }
+        None
+    }
+}
+
+fn known_name(error: &(dyn Error + 'static)) -> Option<&'static str> {
+    if let Some(error) = error.downcast_ref::<std::io::Error>() {
+        return io_name(error.kind());
+    }
+    if error.is::<tokio::time::error::Elapsed>() {
+        return Some("timeout");
+    }
+    #[cfg(feature = "hyper")]
+    if let Some(error) = error.downcast_ref::<hyper::Error>() {
+        return hyper_name(error);
+    }
+    None
+}
+
+fn io_name(kind: ErrorKind) -> Option<&'static str> {
+    Some(match kind {
+        ErrorKind::ConnectionRefused => "connection_refused",
+        ErrorKind::ConnectionReset => "connection_reset",
+        ErrorKind::ConnectionAborted => "connection_aborted",
+        ErrorKind::NotConnected => "not_connected",
+        ErrorKind::BrokenPipe => "broken_pipe",
+        ErrorKind::HostUnreachable => "host_unreachable",
+        ErrorKind::NetworkUnreachable => "network_unreachable",
+        ErrorKind::AddrNotAvailable => "address_not_available",
+        ErrorKind::TimedOut => "timeout",
+        ErrorKind::UnexpectedEof => "unexpected_eof",
+        ErrorKind::PermissionDenied => "permission_denied",
+        _ => return None,
+    })
+}
+
+#[cfg(feature = "hyper")]
+fn hyper_name(error: &hyper::Error) -> Option<&'static str> {
+    if error.is_timeout() {
+        Some("timeout")
+    } else if error.is_incomplete_message() {
+        Some("incomplete_message")
+    } else if error.is_canceled() {
+        Some("connection_closed")
+    } else if error.is_parse() {
+        Some("malformed_message")
+    } else {
+        None
+    }
+}
+
+impl fmt::Display for Fault<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.text.fmt(f)
+    }
+}
+
+impl fmt::Debug for Fault<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Fault({})", self.type_name)
+    }
+}

@@ -1,0 +1,143 @@
+//! The task-local: set while a scope runs, put back however it ends.
+
+use std::cell::RefCell;
+use std::future::Future;
+use std::pin::Pin;
+use std::task::{self, Poll};
+
+use pin_project_lite::pin_project;
+use tokio::task::JoinHandle;
+
+use super::{Context, bridge};
+
+thread_local! {
+    static CURRENT: RefCell<Option<Context>> = const { RefCell::new(None) };
+}
+
+/// The context of the request or operation that is running here.
+pub fn current() -> Option<Context> {
+    with_current(|context| context.cloned())
+}
+
+/// Looks at the current context without cloning it.
+pub fn with_current<R>(look: impl FnOnce(Option<&Context>) -> R) -> R {
+    // `try_with`: a thread that ends may still log or drop requests after its locals are gone.
+    let mut look = Some(look);
+    let mut look = |context: Option<&Context>| (look.take().expect("called once"))(context);
+    match CURRENT.try_with(|slot| look(slot.borrow().as_ref())) {
+        Ok(seen) => seen,
+        Err(_) => look(None),
+    }
+}
+
+/// Runs `work` with the context of `slot` as the current one, and leaves the slot as it was.
+///
+/// The context moves in and out instead of being cloned, since this runs at every poll.
+pub(crate) fn enter<R>(slot: &mut Option<Context>, work: impl FnOnce() -> R) -> R {
+    let Some(bridge) = bridge::installed() else {
+        let _swapped = Swapped::new(slot);
+        return work();
+    };
+    let bridged = slot.clone();
+    let _swapped = Swapped::new(slot);
+    let Some(context) = bridged else {
+        return work();
+    };
+    let mut result = None;
+    let mut work = Some(work);
+    bridge.enter(&context, &mut || result = work.take().map(|work| work()));
+    match (result, work) {
+        (Some(result), _) => result,
+        (None, Some(work)) => work(),
+        (None, None) => unreachable!("the work ran, so it left a result"),
+    }
+}
+
+/// Swaps slot and task-local, and back on drop, also when the work panics.
+struct Swapped<'a>(&'a mut Option<Context>);
+
+impl<'a> Swapped<'a> {
+    fn new(slot: &'a mut Option<Context>) -> Self {
+        swap(slot);
+        Self(slot)
+    }
+}
+
+impl Drop for Swapped<'_> {
+    fn drop(&mut self) {
+        swap(self.0);
+    }
+}
+
+fn swap(slot: &mut Option<Context>) {
+    let _ = CURRENT.try_with(|current| std::mem::swap(&mut *current.borrow_mut(), slot));
+}
+
+/// Starts a task that has the context of here.
+///
+/// # Panics
+///
+/// Outside a tokio runtime, as [`tokio::spawn`].
+pub fn spawn<F>(future: F) -> JoinHandle<F::Output>
+where
+    F: Future + Send + 'static,
+    F::Output: Send + 'static,
+{
+    tokio::spawn(future.in_context())
+}
+
+/// Runs blocking work on tokio's pool for that, with the context of here.
+///
+/// # Panics
+///
+/// Outside a tokio runtime, as [`tokio::task::spawn_blocking`].
+pub fn spawn_blocking<R: Send + 'static>(work: impl FnOnce() -> R + Send + 'static) -> JoinHandle<R> {
+    let mut context = current();
+    tokio::task::spawn_blocking(move || enter(&mut context, work))
+}
+
+/// Carries the context of here to wherever the future will be polled.
+pub trait InContext: Sized {
+    /// Binds the future to the current context.
+    ///
+    /// ```
+    /// use buttress::context::{self, Context, InContext};
+    ///
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() {
+    /// let context = Context::root();
+    /// let bound = context.enter(|| async { context::current().is_some() }.in_context());
+    /// assert!(bound.await);
+    /// # }
+    /// ```
+    fn in_context(self) -> Scope<Self> {
+        Scope::new(current(), self)
+    }
+}
+
+impl<F: Future> InContext for F {}
+
+pin_project! {
+    /// A future or body with its own current context; made by [`Context::scope`] and [`InContext::in_context`].
+    #[derive(Debug)]
+    #[must_use = "futures do nothing unless polled"]
+    pub struct Scope<F> {
+        context: Option<Context>,
+        #[pin]
+        inner: F,
+    }
+}
+
+impl<F> Scope<F> {
+    pub(super) fn new(context: Option<Context>, inner: F) -> Self {
+        Self { context, inner }
+    }
+}
+
+impl<F: Future> Future for Scope<F> {
+    type Output = F::Output;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut task::Context<'_>) -> Poll<F::Output> {
+        let this = self.project();
+        enter(this.context, || this.inner.poll(cx))
+    }
+}

@@ -1,0 +1,158 @@
+//! Trace ids and span ids: non-zero by type, random by a seedable generator of the thread's own.
+
+use std::cell::RefCell;
+use std::fmt;
+use std::num::{NonZeroU64, NonZeroU128};
+use std::str::FromStr;
+
+use rand::rngs::{SmallRng, SysRng};
+use rand::{Rng, SeedableRng};
+
+use super::hex;
+
+thread_local! {
+    static GENERATOR: RefCell<SmallRng> = RefCell::new(
+        SmallRng::try_from_rng(&mut SysRng).unwrap_or_else(|_| SmallRng::seed_from_u64(fallback_seed())),
+    );
+}
+
+/// Makes the ids of this thread repeatable from here on, for tests and simulations.
+///
+/// ```
+/// use buttress::context::{self, TraceId};
+///
+/// context::seed_ids(7);
+/// let first = TraceId::random();
+/// context::seed_ids(7);
+/// assert_eq!(TraceId::random(), first);
+/// ```
+pub fn seed_ids(seed: u64) {
+    GENERATOR.with_borrow_mut(|generator| *generator = SmallRng::seed_from_u64(seed));
+}
+
+/// Random bytes from the generator that also makes the ids.
+#[cfg(feature = "propagate")]
+pub(crate) fn random_bytes<const N: usize>() -> [u8; N] {
+    let mut bytes = [0; N];
+    GENERATOR.with_borrow_mut(|generator| generator.fill_bytes(&mut bytes));
+    bytes
+}
+
+/// The operating system gave no entropy: the hasher's per-process keys are the next best source.
+fn fallback_seed() -> u64 {
+    use std::hash::{BuildHasher, RandomState};
+    RandomState::new().hash_one(std::thread::current().id())
+}
+
+/// The id of a trace: 16 bytes, not all zero (W3C Trace Context, section 3.2.2.3).
+///
+/// Written and read as 32 lower-case hex digits.
+///
+/// ```
+/// use buttress::context::TraceId;
+///
+/// let id: TraceId = "4bf92f3577b34da6a3ce929d0e0e4736".parse()?;
+/// assert_eq!(id.to_string(), "4bf92f3577b34da6a3ce929d0e0e4736");
+/// assert!("4BF92F3577B34DA6A3CE929D0E0E4736".parse::<TraceId>().is_err());
+/// # Ok::<(), buttress::context::ParseIdError>(())
+/// ```
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct TraceId(NonZeroU128);
+
+/// The id of a span: 8 bytes, not all zero (W3C Trace Context, section 3.2.2.4).
+///
+/// Written and read as 16 lower-case hex digits.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct SpanId(NonZeroU64);
+
+macro_rules! id {
+    ($id:ident, $non_zero:ident, $word:ident, $bytes:literal, $draw:expr) => {
+        impl $id {
+            /// A fresh random id; every bit is random.
+            pub fn random() -> Self {
+                GENERATOR.with_borrow_mut(|generator| {
+                    loop {
+                        if let Some(id) = $non_zero::new($draw(generator)) {
+                            return Self(id);
+                        }
+                    }
+                })
+            }
+
+            /// The id with these big-endian bytes; `None` when all of them are zero.
+            pub const fn from_bytes(bytes: [u8; $bytes]) -> Option<Self> {
+                match $non_zero::new($word::from_be_bytes(bytes)) {
+                    Some(id) => Some(Self(id)),
+                    None => None,
+                }
+            }
+
+            /// The big-endian bytes.
+            pub const fn to_bytes(self) -> [u8; $bytes] {
+                self.0.get().to_be_bytes()
+            }
+
+            /// The lower-case hex digits, as ASCII.
+            pub fn to_hex(self) -> [u8; 2 * $bytes] {
+                let mut digits = [0; 2 * $bytes];
+                hex::encode(&self.to_bytes(), &mut digits);
+                digits
+            }
+
+            /// Reads exactly the lower-case hex digits of one id.
+            pub fn from_hex(digits: &[u8]) -> Result<Self, ParseIdError> {
+                hex::decode(digits).and_then(Self::from_bytes).ok_or(ParseIdError {
+                    kind: stringify!($id),
+                    digits: 2 * $bytes,
+                })
+            }
+        }
+
+        impl fmt::Display for $id {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.pad(std::str::from_utf8(&self.to_hex()).expect("hex digits are ASCII"))
+            }
+        }
+
+        impl fmt::Debug for $id {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                write!(f, concat!(stringify!($id), "({})"), self)
+            }
+        }
+
+        impl FromStr for $id {
+            type Err = ParseIdError;
+
+            fn from_str(digits: &str) -> Result<Self, ParseIdError> {
+                Self::from_hex(digits.as_bytes())
+            }
+        }
+    };
+}
+
+id!(TraceId, NonZeroU128, u128, 16, |generator: &mut SmallRng| {
+    (u128::from(generator.next_u64()) << 64) | u128::from(generator.next_u64())
+});
+id!(SpanId, NonZeroU64, u64, 8, SmallRng::next_u64);
+
+impl TraceId {
+    /// The last seven bytes, the 56 bits that W3C level 2 calls the random part.
+    pub fn random_part(self) -> u64 {
+        (self.0.get() as u64) & 0x00ff_ffff_ffff_ffff
+    }
+}
+
+/// The text was not an id: wrong length, a digit that is not lower-case hex, or all zero.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ParseIdError {
+    kind: &'static str,
+    digits: usize,
+}
+
+impl fmt::Display for ParseIdError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "not a {}: expected {} lower-case hex digits, not all zero", self.kind, self.digits)
+    }
+}
+
+impl std::error::Error for ParseIdError {}

@@ -1,0 +1,21 @@
+#![doc = include_str!("../README.md")]
+#![cfg_attr(docsrs, feature(doc_cfg))]
+
+pub mod classify;
+pub mod context;
+pub mod observe;
+#[cfg(feature = "propagate")]
+pub mod propagate;
+#[cfg(feature = "trace")]
+pub mod redact;
+#[cfg(feature = "telemetry")]
+pub mod settings;
+#[cfg(feature = "telemetry")]
+pub mod telemetry;
+#[cfg(feature = "trace")]
+pub mod trace;
+
+mod clock;
+
+#[cfg(feature = "telemetry")]
+pub use telemetry::Telemetry;

@@ -1,0 +1,91 @@
+use std::fmt;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use bytes::Buf;
+use http_body::{Body, Frame, SizeHint};
+use pin_project_lite::pin_project;
+
+use super::Probe;
+use super::watch::Watch;
+use crate::classify::{Classify, Fault, How, HttpClassifier};
+
+pin_project! {
+    /// The answer's body, watched to its last frame; of [`Observed`](super::Observed).
+    pub struct ObservedBody<B, P, C = HttpClassifier>
+    where
+        P: Probe,
+        C: Classify,
+    {
+        #[pin]
+        inner: B,
+        // None as soon as the end has been recorded.
+        watch: Option<Watch<P, C>>,
+    }
+}
+
+impl<B, P: Probe, C: Classify> ObservedBody<B, P, C> {
+    pub(super) fn new(inner: B, watch: Option<Watch<P, C>>) -> Self {
+        Self { inner, watch }
+    }
+}
+
+impl<B, P, C> Body for ObservedBody<B, P, C>
+where
+    B: Body,
+    B::Error: fmt::Display + 'static,
+    P: Probe,
+    C: Classify,
+{
+    type Data = B::Data;
+    type Error = B::Error;
+
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<B::Data>, B::Error>>> {
+        let mut this = self.project();
+        let Some(watch) = this.watch else {
+            return this.inner.poll_frame(cx);
+        };
+        let polled = ready!(watch.run(|| this.inner.as_mut().poll_frame(cx)));
+        match &polled {
+            Some(Ok(frame)) => {
+                if let Some(data) = frame.data_ref() {
+                    watch.delivered(data.remaining() as u64);
+                }
+                if frame.is_trailers() || this.inner.is_end_stream() {
+                    watch.finish(&How::Complete { trailers: frame.trailers_ref() });
+                    *this.watch = None;
+                }
+            }
+            Some(Err(error)) => {
+                watch.finish(&How::BodyFailed(Fault::new(error)));
+                *this.watch = None;
+            }
+            None => {
+                watch.finish(&How::Complete { trailers: None });
+                *this.watch = None;
+            }
+        }
+        Poll::Ready(polled)
+    }
+
+    /// False until the end has been recorded, so that no server stops polling before it.
+    fn is_end_stream(&self) -> bool {
+        self.watch.is_none() && self.inner.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.inner.size_hint()
+    }
+}
+
+impl<B: Default, P: Probe, C: Classify> Default for ObservedBody<B, P, C> {
+    fn default() -> Self {
+        Self::new(B::default(), None)
+    }
+}
+
+impl<B, P: Probe, C: Classify> fmt::Debug for ObservedBody<B, P, C> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ObservedBody").field("watched", &self.watch.is_some()).finish_non_exhaustive()
+    }
+}

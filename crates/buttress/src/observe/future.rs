@@ -1,0 +1,70 @@
+use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use http::Response;
+use http_body::Body;
+use pin_project_lite::pin_project;
+
+use super::watch::Watch;
+use super::{ObservedBody, Probe};
+use crate::classify::{Classify, Fault, How, HttpClassifier};
+
+pin_project! {
+    /// The answer to come, watched; of [`Observed`](super::Observed).
+    pub struct ResponseFuture<F, P, C = HttpClassifier>
+    where
+        P: Probe,
+        C: Classify,
+    {
+        #[pin]
+        inner: F,
+        watch: Option<Watch<P, C>>,
+    }
+}
+
+impl<F, P: Probe, C: Classify> ResponseFuture<F, P, C> {
+    pub(super) fn new(inner: F, watch: Option<Watch<P, C>>) -> Self {
+        Self { inner, watch }
+    }
+}
+
+impl<F, R, E, P, C> Future for ResponseFuture<F, P, C>
+where
+    F: Future<Output = Result<Response<R>, E>>,
+    R: Body,
+    E: fmt::Display + 'static,
+    P: Probe,
+    C: Classify,
+{
+    type Output = Result<Response<ObservedBody<R, P, C>>, E>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = self.project();
+        let polled = match this.watch {
+            Some(watch) => ready!(watch.run(|| this.inner.poll(cx))),
+            None => ready!(this.inner.poll(cx)),
+        };
+        let watch = this.watch.take();
+        Poll::Ready(match polled {
+            Ok(response) => {
+                let (mut head, body) = response.into_parts();
+                let watch = watch.and_then(|watch| watch.head(&mut head, &body));
+                Ok(Response::from_parts(head, ObservedBody::new(body, watch)))
+            }
+            Err(error) => {
+                if let Some(mut watch) = watch {
+                    watch.finish(&How::Failed(Fault::new(&error)));
+                }
+                Err(error)
+            }
+        })
+    }
+}
+
+impl<F, P: Probe, C: Classify> fmt::Debug for ResponseFuture<F, P, C> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ResponseFuture").field("watched", &self.watch.is_some()).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,176 @@
+//! One look at each exchange: the only pass-through service, future and body of this crate.
+//!
+//! A concern (tracing, metrics, a breaker) implements [`Observe`]: it sees the request, the head of the answer and the
+//! end, and the end comes exactly once, whatever happens: completion, an error, a body that breaks, a caller that goes
+//! away, a panic, an upgrade. Tuples of observers are observers, so that several concerns share one future, one body,
+//! one classification and one pair of clock readings.
+//!
+//! ```
+//! use std::convert::Infallible;
+//! use std::sync::Arc;
+//! use std::sync::atomic::{AtomicUsize, Ordering};
+//!
+//! use buttress::classify::Outcome;
+//! use buttress::observe::{End, Exchange, Observe, ObserveLayer, Probe};
+//! use http::{Request, Response};
+//! use http_body_util::Full;
+//! use tower::{ServiceBuilder, ServiceExt, service_fn};
+//!
+//! #[derive(Clone, Default)]
+//! struct CountErrors(Arc<AtomicUsize>);
+//!
+//! impl<B> Observe<B> for CountErrors {
+//!     type Probe = Self;
+//!
+//!     fn start(&self, _request: &mut Request<B>, _exchange: &mut Exchange) -> Self {
+//!         self.clone()
+//!     }
+//! }
+//!
+//! impl Probe for CountErrors {
+//!     fn end(self, end: &End<'_>) {
+//!         if end.outcome.is_error() {
+//!             self.0.fetch_add(1, Ordering::Relaxed);
+//!         }
+//!     }
+//! }
+//!
+//! # #[tokio::main(flavor = "current_thread")] async fn main() {
+//! let errors = CountErrors::default();
+//! let service = ServiceBuilder::new().layer(ObserveLayer::server(errors.clone())).service(service_fn(
+//!     async |_: Request<()>| Ok::<_, Infallible>(Response::builder().status(500).body(Full::<&[u8]>::default()).unwrap()),
+//! ));
+//! drop(service.oneshot(Request::new(())).await);
+//! assert_eq!(errors.0.load(Ordering::Relaxed), 1);
+//! # }
+//! ```
+
+mod body;
+mod future;
+mod layer;
+mod service;
+mod tuple;
+mod watch;
+
+use std::fmt;
+
+use http::{Extensions, HeaderMap, Method, Request, StatusCode, Uri, Version, response};
+
+pub use crate::classify::{Ending, ErrorType, GrpcCode, How, Outcome};
+pub use tokio::time::Instant;
+use crate::context::Context;
+
+pub use body::ObservedBody;
+pub use future::ResponseFuture;
+pub use layer::ObserveLayer;
+pub use service::Observed;
+
+/// One concern that watches exchanges.
+pub trait Observe<B> {
+    /// What it keeps for each exchange.
+    type Probe: Probe;
+
+    /// A request has arrived. Whatever context is left in `exchange` is the current one for the inner service.
+    fn start(&self, request: &mut Request<B>, exchange: &mut Exchange) -> Self::Probe;
+}
+
+/// What an observer keeps for one exchange.
+pub trait Probe {
+    /// The head of the answer passes by.
+    fn head(&mut self, head: &mut response::Parts, exchange: &mut Exchange) {
+        let _ = (head, exchange);
+    }
+
+    /// The exchange is over. Called exactly once.
+    fn end(self, end: &End<'_>);
+}
+
+/// One exchange, as its observers share it.
+#[derive(Debug)]
+#[non_exhaustive]
+pub struct Exchange {
+    /// When the request arrived.
+    pub started: Instant,
+    /// When the head of the answer passed by.
+    pub head_at: Option<Instant>,
+    /// The context in which the inner service runs; the caller's when there is none.
+    pub context: Option<Context>,
+}
+
+/// The end of an exchange.
+#[derive(Debug)]
+#[non_exhaustive]
+pub struct End<'a> {
+    /// How it ended.
+    pub how: &'a How<'a>,
+    /// What that means.
+    pub outcome: Outcome,
+    /// Why it is an error.
+    pub error_type: Option<ErrorType>,
+    /// The status of the head, when there was one.
+    pub status: Option<StatusCode>,
+    /// The gRPC status, for gRPC.
+    pub grpc_code: Option<GrpcCode>,
+    /// Bytes of the answer's body that were passed on.
+    pub body_bytes: u64,
+    /// When it arrived, when the head came, and in which context it ran.
+    pub exchange: &'a Exchange,
+    /// When it ended.
+    pub at: Instant,
+}
+
+/// The head of a request, whatever its body.
+#[derive(Clone, Copy)]
+#[non_exhaustive]
+pub struct RequestHead<'a> {
+    /// The method.
+    pub method: &'a Method,
+    /// The target.
+    pub uri: &'a Uri,
+    /// The protocol version.
+    pub version: Version,
+    /// The headers.
+    pub headers: &'a HeaderMap,
+    /// What servers and other layers have attached.
+    pub extensions: &'a Extensions,
+}
+
+impl<'a> RequestHead<'a> {
+    /// The head of this request.
+    pub fn of<B>(request: &'a Request<B>) -> Self {
+        Self {
+            method: request.method(),
+            uri: request.uri(),
+            version: request.version(),
+            headers: request.headers(),
+            extensions: request.extensions(),
+        }
+    }
+
+    /// The address of the peer, from [`Peer`], or with the features `axum` and `tonic` from their connect infos.
+    pub fn peer(&self) -> Option<std::net::SocketAddr> {
+        if let Some(Peer(address)) = self.extensions.get() {
+            return Some(*address);
+        }
+        #[cfg(feature = "axum")]
+        if let Some(axum::extract::ConnectInfo(address)) = self.extensions.get() {
+            return Some(*address);
+        }
+        #[cfg(feature = "tonic")]
+        if let Some(info) = self.extensions.get::<tonic::transport::server::TcpConnectInfo>() {
+            return info.remote_addr();
+        }
+        None
+    }
+}
+
+impl fmt::Debug for RequestHead<'_> {
+    /// Method only: target and headers may hold secrets.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RequestHead").field("method", self.method).finish_non_exhaustive()
+    }
+}
+
+/// The peer's address, for servers that accept their own connections: put it into the request's extensions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Peer(pub std::net::SocketAddr);

@@ -1,0 +1,32 @@
+//! Tuples of observers: the first is outermost, so it starts first and sees head and end last.
+
+use http::{Request, response};
+
+use super::{End, Exchange, Observe, Probe};
+
+macro_rules! tuple {
+    ($(($observer:ident, $probe:ident, $index:tt)),+; $($reverse:tt),+) => {
+        impl<B, $($observer: Observe<B>),+> Observe<B> for ($($observer,)+) {
+            type Probe = ($($observer::Probe,)+);
+
+            fn start(&self, request: &mut Request<B>, exchange: &mut Exchange) -> Self::Probe {
+                ($(self.$index.start(request, exchange),)+)
+            }
+        }
+
+        impl<$($probe: Probe),+> Probe for ($($probe,)+) {
+            fn head(&mut self, head: &mut response::Parts, exchange: &mut Exchange) {
+                $(self.$reverse.head(head, exchange);)+
+            }
+
+            fn end(self, end: &End<'_>) {
+                $(self.$reverse.end(end);)+
+            }
+        }
+    };
+}
+
+tuple!((A, P, 0); 0);
+tuple!((A, P, 0), (B1, Q, 1); 1, 0);
+tuple!((A, P, 0), (B1, Q, 1), (C, R, 2); 2, 1, 0);
+tuple!((A, P, 0), (B1, Q, 1), (C, R, 2), (D, S, 3); 3, 2, 1, 0);

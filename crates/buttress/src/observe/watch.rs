@@ -1,0 +1,159 @@
+//! What travels from the future to the body and ends the exchange once, at the latest when it is dropped.
+
+use http::header::CONTENT_LENGTH;
+use http::{Method, Request, StatusCode, response};
+use http_body::Body;
+
+use super::layer::Options;
+use super::{End, Exchange, Instant, Observe, ObserveLayer, Probe};
+use crate::classify::{Classify, Grpc, How, Seen, Verdict, is_grpc};
+use crate::{clock, context};
+
+pub(super) struct Watch<P: Probe, C: Classify> {
+    /// Taken at the end.
+    probe: Option<P>,
+    classifier: C,
+    exchange: Exchange,
+    grpc: Option<Grpc>,
+    status: Option<StatusCode>,
+    asked: Asked,
+    end_with_head: bool,
+    delivered: u64,
+    /// What the body will hold, when that is known.
+    expected: Option<u64>,
+}
+
+/// What the method says about the answer's body.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Asked {
+    Head,
+    Connect,
+    Other,
+}
+
+impl<P: Probe, C: Classify> Watch<P, C> {
+    pub(super) fn start<O, B>(layer: &ObserveLayer<O, C>, request: &mut Request<B>) -> Self
+    where
+        O: Observe<B, Probe = P>,
+    {
+        let Options { end_with_head, .. } = layer.options;
+        let asked = match *request.method() {
+            Method::HEAD => Asked::Head,
+            Method::CONNECT => Asked::Connect,
+            _ => Asked::Other,
+        };
+        let mut exchange = Exchange { started: clock::now(), head_at: None, context: None };
+        let grpc = is_grpc(request.headers()).then_some(Grpc::UNANSWERED);
+        let probe = layer.observer.start(request, &mut exchange);
+        Self {
+            probe: Some(probe),
+            classifier: layer.classifier.clone(),
+            exchange,
+            grpc,
+            status: None,
+            asked,
+            end_with_head: end_with_head && grpc.is_none(),
+            delivered: 0,
+            expected: None,
+        }
+    }
+
+    /// Runs a call or a poll of the inner service in the exchange's context; a panic ends the exchange and goes on.
+    pub(super) fn run<R>(&mut self, work: impl FnOnce() -> R) -> R {
+        let guard = EndOnPanic(self);
+        let result = match &mut guard.0.exchange.context {
+            None => work(),
+            context => context::enter(context, work),
+        };
+        std::mem::forget(guard);
+        result
+    }
+
+    /// Shows the head to the probe; `None` when the exchange ended with it.
+    pub(super) fn head<B: Body>(mut self, head: &mut response::Parts, body: &B) -> Option<Self> {
+        let probe = self.probe.as_mut()?;
+        let at = clock::now();
+        self.exchange.head_at = Some(at);
+        self.status = Some(head.status);
+        if self.grpc.is_some() {
+            self.grpc = Some(Grpc::of_head(head.status, &head.headers));
+        }
+        self.expected = body.size_hint().exact().or_else(|| content_length(head));
+        probe.head(head, &mut self.exchange);
+        if self.is_upgrade(head.status) {
+            self.finish_at(&How::Upgraded, at);
+            return None;
+        }
+        if self.end_with_head || self.has_no_body(head.status) || body.is_end_stream() {
+            self.finish_at(&How::Complete { trailers: None }, at);
+            return None;
+        }
+        Some(self)
+    }
+
+    pub(super) fn delivered(&mut self, bytes: u64) {
+        self.delivered += bytes;
+    }
+
+    /// Ends the exchange now; later calls do nothing.
+    pub(super) fn finish(&mut self, how: &How<'_>) {
+        if self.probe.is_some() {
+            self.finish_at(how, clock::now());
+        }
+    }
+
+    fn finish_at(&mut self, how: &How<'_>, at: Instant) {
+        let Some(probe) = self.probe.take() else {
+            return;
+        };
+        let seen = Seen { how, status: self.status, grpc: self.grpc };
+        let Verdict { outcome, error_type, grpc_code } = self.classifier.classify(&seen);
+        probe.end(&End {
+            how,
+            outcome,
+            error_type,
+            status: self.status,
+            grpc_code,
+            body_bytes: self.delivered,
+            exchange: &self.exchange,
+            at,
+        });
+    }
+
+    fn is_upgrade(&self, status: StatusCode) -> bool {
+        status == StatusCode::SWITCHING_PROTOCOLS || (self.asked == Asked::Connect && status.is_success())
+    }
+
+    /// RFC 9110, section 6.4.1: servers drop the body of such an answer without polling it.
+    fn has_no_body(&self, status: StatusCode) -> bool {
+        self.asked == Asked::Head || matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED)
+    }
+
+    fn how_dropped(&self) -> How<'static> {
+        match self.status {
+            None => How::DroppedBeforeHead,
+            // A server stops polling once it has sent as much as it announced.
+            Some(_) if self.expected == Some(self.delivered) => How::Complete { trailers: None },
+            Some(_) => How::DroppedInBody,
+        }
+    }
+}
+
+impl<P: Probe, C: Classify> Drop for Watch<P, C> {
+    fn drop(&mut self) {
+        self.finish(&self.how_dropped());
+    }
+}
+
+/// Ends the exchange as panicked unless it is forgotten.
+struct EndOnPanic<'a, P: Probe, C: Classify>(&'a mut Watch<P, C>);
+
+impl<P: Probe, C: Classify> Drop for EndOnPanic<'_, P, C> {
+    fn drop(&mut self) {
+        self.0.finish(&How::Panicked);
+    }
+}
+
+fn content_length(head: &response::Parts) -> Option<u64> {
+    head.headers.get(CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
+}
