@@ -19,8 +19,8 @@ use std::fmt;
 use http::{HeaderMap, StatusCode};
 
 pub use fault::Fault;
-pub use grpc::{Grpc, GrpcCode};
 pub(crate) use grpc::is_grpc;
+pub use grpc::{Grpc, GrpcCode};
 
 /// How an exchange ended. There is exactly one for each exchange.
 #[derive(Debug)]

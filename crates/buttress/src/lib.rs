@@ -1,6 +1,8 @@
 #![doc = include_str!("../README.md")]
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
+#[cfg(feature = "axum")]
+pub mod axum;
 pub mod classify;
 pub mod context;
 pub mod observe;
@@ -16,6 +18,8 @@ pub mod telemetry;
 pub mod trace;
 
 mod clock;
+#[cfg(any(feature = "propagate", feature = "trace"))]
+pub mod rate;
 
 #[cfg(feature = "telemetry")]
 pub use telemetry::Telemetry;

@@ -48,7 +48,7 @@ impl<'a> Fault<'a> {
             return Some(error);
         }
         #[cfg(feature = "axum")]
-        if let Some(error) = self.downcast_ref::<axum::Error>() {
+        if let Some(error) = self.downcast_ref::<::axum::Error>() {
             return Some(error);
         }
         #[cfg(feature = "hyper")]

@@ -80,6 +80,7 @@ pub(crate) struct Notes {
 
 /// Something that happened at one moment of a span.
 #[derive(Clone, Debug)]
+#[cfg_attr(not(feature = "trace"), allow(dead_code, reason = "only spans read it"))]
 pub(crate) struct Event {
     pub(crate) name: Cow<'static, str>,
     pub(crate) at: Instant,
@@ -88,7 +89,7 @@ pub(crate) struct Event {
 
 /// OpenTelemetry's default limits (`OTEL_SPAN_EVENT_COUNT_LIMIT` is 128); attributes are the house's 64.
 pub(crate) const MAX_ATTRIBUTES: usize = 64;
-pub(crate) const MAX_EVENTS: usize = 128;
+const MAX_EVENTS: usize = 128;
 
 impl Annotations {
     pub(crate) fn set_attribute(&self, key: Key, value: Value) {

@@ -87,7 +87,11 @@ impl Baggage {
             let member = std::str::from_utf8(member).ok()?;
             let (key, rest) = member.split_once('=')?;
             let (raw_value, properties) = rest.split_once(';').unwrap_or((rest, ""));
-            Some(BaggageMember { key: key.trim_ascii(), raw_value: raw_value.trim_ascii(), properties: properties.trim_ascii() })
+            Some(BaggageMember {
+                key: key.trim_ascii(),
+                raw_value: raw_value.trim_ascii(),
+                properties: properties.trim_ascii(),
+            })
         })
     }
 

@@ -59,7 +59,7 @@ pub use tracestate::{TraceState, TraceStateError};
 
 pub(crate) use annotation::Annotations;
 #[cfg(feature = "trace")]
-pub(crate) use annotation::{MAX_ATTRIBUTES, MAX_EVENTS};
+pub(crate) use annotation::{Event, MAX_ATTRIBUTES};
 pub(crate) use carrier::enter;
 #[cfg(feature = "propagate")]
 pub(crate) use {baggage::BAGGAGE, id::random_bytes, traceparent::TRACEPARENT, tracestate::TRACESTATE};
@@ -266,7 +266,17 @@ impl Context {
 
 #[cfg(feature = "propagate")]
 impl Context {
-    pub(crate) fn received(trace: TraceContext, parent: Option<SpanId>, origin: Origin, shared: Option<Shared>) -> Self {
+    /// Whether somebody records the span of this context.
+    pub(crate) fn is_claimed(&self) -> bool {
+        self.origin.claimed
+    }
+
+    pub(crate) fn received(
+        trace: TraceContext,
+        parent: Option<SpanId>,
+        origin: Origin,
+        shared: Option<Shared>,
+    ) -> Self {
         Self { trace, parent, origin, shared: shared.map(Arc::new), annotations: None }
     }
 }
@@ -282,6 +292,10 @@ impl Context {
         self.trace.flags = self.trace.flags.with_sampled(sampled);
         self.origin.claimed = true;
         self.origin.decided = true;
+    }
+
+    pub(crate) fn set_tracestate(&mut self, tracestate: TraceState) {
+        self.shared_mut().tracestate = tracestate;
     }
 
     pub(crate) fn set_annotations(&mut self, annotations: Arc<Annotations>) {

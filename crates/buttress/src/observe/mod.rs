@@ -48,22 +48,28 @@
 mod body;
 mod future;
 mod layer;
+#[cfg(any(feature = "trace", feature = "axum"))]
+mod route;
 mod service;
 mod tuple;
 mod watch;
+mod when;
 
 use std::fmt;
 
 use http::{Extensions, HeaderMap, Method, Request, StatusCode, Uri, Version, response};
 
 pub use crate::classify::{Ending, ErrorType, GrpcCode, How, Outcome};
-pub use tokio::time::Instant;
 use crate::context::Context;
+pub use tokio::time::Instant;
 
 pub use body::ObservedBody;
 pub use future::ResponseFuture;
 pub use layer::ObserveLayer;
+#[cfg(any(feature = "trace", feature = "axum"))]
+pub use route::Route;
 pub use service::Observed;
+pub use when::{ParseNetworkError, When};
 
 /// One concern that watches exchanges.
 pub trait Observe<B> {
@@ -83,6 +89,11 @@ pub trait Probe {
 
     /// The exchange is over. Called exactly once.
     fn end(self, end: &End<'_>);
+}
+
+/// For observers that are done when the request has passed.
+impl Probe for () {
+    fn end(self, _end: &End<'_>) {}
 }
 
 /// One exchange, as its observers share it.
@@ -153,7 +164,7 @@ impl<'a> RequestHead<'a> {
             return Some(*address);
         }
         #[cfg(feature = "axum")]
-        if let Some(axum::extract::ConnectInfo(address)) = self.extensions.get() {
+        if let Some(::axum::extract::ConnectInfo(address)) = self.extensions.get() {
             return Some(*address);
         }
         #[cfg(feature = "tonic")]

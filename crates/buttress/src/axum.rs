@@ -1,0 +1,54 @@
+//! What only axum needs.
+
+use http::{Request, response};
+use tower_layer::Layer;
+
+use crate::observe::{End, Exchange, Observe, ObserveLayer, Observed, Probe, Route};
+
+/// Tells layers outside the router which route has answered.
+///
+/// Layers given to [`axum::Router::layer`] see the route by themselves. A layer around the whole router sees it only if
+/// this one is inside:
+///
+/// ```
+/// use axum::{Router, routing::get};
+/// use buttress::axum::RouteLayer;
+/// use buttress::trace::{Spans, TraceLayer};
+/// use tower::ServiceBuilder;
+///
+/// let router = Router::new().route("/items/{id}", get(async || "item")).layer(RouteLayer);
+/// let service = ServiceBuilder::new().layer(TraceLayer::server(Spans::new())).service(router);
+/// # let _ = service;
+/// ```
+#[derive(Clone, Copy, Debug, Default)]
+pub struct RouteLayer;
+
+impl<S> Layer<S> for RouteLayer {
+    type Service = Observed<S, Self>;
+
+    fn layer(&self, inner: S) -> Self::Service {
+        ObserveLayer::server(Self).end_with_head(true).layer(inner)
+    }
+}
+
+impl<B> Observe<B> for RouteLayer {
+    type Probe = RouteProbe;
+
+    fn start(&self, request: &mut Request<B>, _exchange: &mut Exchange) -> RouteProbe {
+        RouteProbe(Route::of(request.extensions()))
+    }
+}
+
+/// The route, on its way to the answer.
+#[derive(Debug)]
+pub struct RouteProbe(Option<Route>);
+
+impl Probe for RouteProbe {
+    fn head(&mut self, head: &mut response::Parts, _exchange: &mut Exchange) {
+        if let Some(route) = self.0.take() {
+            head.extensions.insert(route);
+        }
+    }
+
+    fn end(self, _end: &End<'_>) {}
+}

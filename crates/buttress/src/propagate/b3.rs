@@ -1,0 +1,88 @@
+//! Zipkin's B3 headers, for callers and callees that know nothing newer (openzipkin/b3-propagation).
+
+use http::{HeaderMap, HeaderName, HeaderValue};
+
+use crate::context::{SpanId, TraceContext, TraceFlags, TraceId};
+
+const B3: HeaderName = HeaderName::from_static("b3");
+const TRACE_ID: HeaderName = HeaderName::from_static("x-b3-traceid");
+const SPAN_ID: HeaderName = HeaderName::from_static("x-b3-spanid");
+const SAMPLED: HeaderName = HeaderName::from_static("x-b3-sampled");
+const FLAGS: HeaderName = HeaderName::from_static("x-b3-flags");
+
+/// Which form of B3 is written beside `traceparent`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum B3 {
+    /// One `b3` header.
+    Single,
+    /// `X-B3-TraceId` and its siblings.
+    Multi,
+}
+
+/// A trace that came as B3, and whether it came with a decision.
+pub(super) struct Extracted {
+    pub(super) trace: TraceContext,
+    pub(super) decided: bool,
+}
+
+/// Reads the single header, else the multiple ones.
+pub(super) fn extract(headers: &HeaderMap) -> Option<Extracted> {
+    if let Some(value) = headers.get(B3) {
+        let mut parts = value.as_bytes().split(|byte| *byte == b'-');
+        return extracted(parts.next()?, parts.next()?, parts.next());
+    }
+    let debug = headers.get(FLAGS).is_some_and(|value| value == "1");
+    let sampled = if debug { Some(&b"d"[..]) } else { headers.get(SAMPLED).map(HeaderValue::as_bytes) };
+    extracted(headers.get(TRACE_ID)?.as_bytes(), headers.get(SPAN_ID)?.as_bytes(), sampled)
+}
+
+fn extracted(trace_id: &[u8], span_id: &[u8], sampled: Option<&[u8]>) -> Option<Extracted> {
+    let (sampled, decided) = match sampled {
+        Some(b"1" | b"d" | b"true") => (true, true),
+        Some(b"0" | b"false") => (false, true),
+        None => (false, false),
+        Some(_) => return None,
+    };
+    let trace = TraceContext {
+        trace_id: trace_id_of(trace_id)?,
+        span_id: SpanId::from_hex(span_id).ok()?,
+        flags: TraceFlags::NONE.with_sampled(sampled),
+    };
+    Some(Extracted { trace, decided })
+}
+
+/// 32 digits, or 16 that stand for the right half.
+fn trace_id_of(digits: &[u8]) -> Option<TraceId> {
+    if digits.len() != 16 {
+        return TraceId::from_hex(digits).ok();
+    }
+    let mut padded = [b'0'; 32];
+    padded[16..].copy_from_slice(digits);
+    TraceId::from_hex(&padded).ok()
+}
+
+pub(super) fn inject(form: B3, trace: &TraceContext, headers: &mut HeaderMap) {
+    let sampled = if trace.flags.is_sampled() { "1" } else { "0" };
+    match form {
+        B3::Single => {
+            let value = format!("{}-{}-{sampled}", trace.trace_id, trace.span_id);
+            headers.insert(B3, ascii(value.as_bytes()));
+        }
+        B3::Multi => {
+            headers.insert(TRACE_ID, ascii(&trace.trace_id.to_hex()));
+            headers.insert(SPAN_ID, ascii(&trace.span_id.to_hex()));
+            headers.insert(SAMPLED, HeaderValue::from_static(sampled));
+        }
+    }
+}
+
+pub(super) fn remove(headers: &mut HeaderMap) {
+    for name in [B3, TRACE_ID, SPAN_ID, SAMPLED, FLAGS] {
+        headers.remove(name);
+    }
+}
+
+fn ascii(bytes: &[u8]) -> HeaderValue {
+    HeaderValue::from_bytes(bytes).expect("hex digits and dashes are valid in a header")
+}

@@ -1,0 +1,109 @@
+//! From the headers of a request to a context.
+
+use http::{HeaderMap, HeaderName, HeaderValue};
+
+use super::b3;
+use super::correlation::{self, X_REQUEST_ID, X_SESSION_ID, X_TENANT_ID, X_TRACE_ID, X_USER_ID};
+use super::layer::Config;
+use super::trust::{Trust, TrustPolicy};
+use crate::clock::Instant;
+use crate::context::{Baggage, Context, Fields, Origin, Shared, SpanId, TraceContext, TraceFlags, TraceState};
+
+/// What came in, and what the answer tells of it.
+pub(super) struct Extracted {
+    pub(super) context: Context,
+    /// The caller's own `X-Trace-ID`, when it is answered as it came.
+    pub(super) answered_id: Option<HeaderValue>,
+    /// A request id that was made here.
+    pub(super) new_request_id: Option<HeaderValue>,
+}
+
+pub(super) fn extract(config: &Config, policy: &TrustPolicy, headers: &HeaderMap, at: Instant) -> Extracted {
+    let mut shared = Shared::default();
+    let mut inbound = inbound(config, headers);
+    if let Some(trace) = inbound.trace.filter(|_| policy.trace != Trust::Adopt) {
+        if policy.trace == Trust::RestartAndLink {
+            shared.restarted_from = Some(trace);
+        }
+        inbound.trace = None;
+    } else if inbound.trace.is_some() && policy.tracestate {
+        // A malformed trace state is dropped alone.
+        shared.tracestate = TraceState::from_headers(headers).unwrap_or_default();
+    }
+    shared.baggage = policy.baggage.apply(Baggage::from_headers(headers));
+
+    let mut answered_id = None;
+    let mut adopted_id = None;
+    if let Some(id) = correlation::id_of(headers, &X_TRACE_ID).filter(|_| policy.correlation) {
+        let trace_id = correlation::as_trace_id(id);
+        adopted_id = trace_id.filter(|_| inbound.is_absent && config.adopt_trace_id);
+        if adopted_id.is_some() || trace_id.is_none() {
+            answered_id = Some(id.clone());
+        }
+        if adopted_id.is_none() {
+            shared.fields.correlation_id = Some(id.clone());
+        }
+    }
+    let new_request_id = read_fields(config, policy, headers, &mut shared.fields);
+
+    let (trace, parent, origin) = match (inbound.trace, adopted_id) {
+        (Some(caller), _) => {
+            let stands = inbound.decided && policy.sampled.stands(caller.flags.is_sampled(), at);
+            let flags = if stands { caller.flags } else { caller.flags.with_sampled(false) };
+            let trace = TraceContext { span_id: SpanId::random(), flags, ..caller };
+            (trace, Some(caller.span_id), Origin { decided: stands, remote_parent: true, ..Origin::default() })
+        }
+        (None, Some(trace_id)) => {
+            let trace = TraceContext { trace_id, span_id: SpanId::random(), flags: TraceFlags::NONE };
+            (trace, None, Origin::default())
+        }
+        (None, None) => (TraceContext::random(), None, Origin::default()),
+    };
+    let shared = (!shared.is_empty()).then_some(shared);
+    Extracted { context: Context::received(trace, parent, origin, shared), answered_id, new_request_id }
+}
+
+/// The trace of the caller, before anybody asks whether to believe it.
+struct Inbound {
+    trace: Option<TraceContext>,
+    decided: bool,
+    /// No trace context came at all, not even a malformed one.
+    is_absent: bool,
+}
+
+fn inbound(config: &Config, headers: &HeaderMap) -> Inbound {
+    let w3c = if config.tracecontext { TraceContext::from_headers(headers) } else { Ok(None) };
+    match w3c {
+        Ok(Some(trace)) => Inbound { trace: Some(trace), decided: true, is_absent: false },
+        Err(_) => Inbound { trace: None, decided: false, is_absent: false },
+        Ok(None) => match config.b3.then(|| b3::extract(headers)).flatten() {
+            Some(b3) => Inbound { trace: Some(b3.trace), decided: b3.decided, is_absent: false },
+            None => Inbound { trace: None, decided: false, is_absent: true },
+        },
+    }
+}
+
+/// Fills the configured fields; answers with the request id if one had to be made.
+fn read_fields(config: &Config, policy: &TrustPolicy, headers: &HeaderMap, fields: &mut Fields) -> Option<HeaderValue> {
+    let read = |wanted: bool, name: HeaderName| {
+        let wanted = wanted && policy.correlation;
+        wanted.then(|| correlation::id_of(headers, &name).cloned()).flatten()
+    };
+    fields.tenant_id = read(config.tenant_id, X_TENANT_ID);
+    fields.user_id = read(config.user_id, X_USER_ID);
+    fields.session_id = read(config.session_id, X_SESSION_ID);
+    fields.request_id = read(config.request_id, X_REQUEST_ID);
+    if !config.request_id || fields.request_id.is_some() {
+        return None;
+    }
+    fields.request_id = Some(correlation::new_request_id());
+    fields.request_id.clone()
+}
+
+impl Shared {
+    fn is_empty(&self) -> bool {
+        let Fields { correlation_id, request_id, tenant_id, user_id, session_id } = &self.fields;
+        let no_field = [correlation_id, request_id, tenant_id, user_id, session_id].iter().all(|field| field.is_none());
+        no_field && self.tracestate.is_empty() && self.baggage.is_empty() && self.restarted_from.is_none()
+    }
+}

@@ -1,0 +1,481 @@
+//! Settings: code over `BUTTRESS_*` over `OTEL_*` over defaults. Nothing else reads the environment.
+//!
+//! | setting | variables, the first that is set counts | default |
+//! |---|---|---|
+//! | enabled | `BUTTRESS_ENABLED`, `OTEL_SDK_DISABLED` (turned round), `TELEMETRY_ENABLED`, `DISTRIBUTED_TRACING_ENABLED` | true |
+//! | service name | `BUTTRESS_SERVICE_NAME`, `OTEL_SERVICE_NAME` | as given in code |
+//! | resource attributes | `OTEL_RESOURCE_ATTRIBUTES` (`key=value,..`) | none |
+//! | sampler | `BUTTRESS_SAMPLER`, `OTEL_TRACES_SAMPLER` | `parentbased_always_on` |
+//! | sampling ratio | `BUTTRESS_SAMPLING_RATIO`, `OTEL_TRACES_SAMPLER_ARG`, `TRACING_SAMPLING_RATE` | 1 |
+//! | propagators | `BUTTRESS_PROPAGATORS`, `OTEL_PROPAGATORS` (`tracecontext`, `baggage`, `b3`, `b3multi`, `none`) | `tracecontext,baggage` |
+//! | trust | `BUTTRESS_TRUST` (`internal`, `public`) | `internal` |
+//! | server timing | `BUTTRESS_SERVER_TIMING` | false |
+//! | span queue | `BUTTRESS_SPAN_QUEUE`, `OTEL_BSP_MAX_QUEUE_SIZE` (1 to 1048576) | 8192 |
+//! | span ring | `BUTTRESS_SPAN_RING`, `TRACING_MAX_TRACES` (0 to 1048576) | 1024 |
+//! | traces exporter | `BUTTRESS_TRACES_EXPORTER`, `OTEL_TRACES_EXPORTER` (`otlp`, `console`, `none`) | `none` |
+//! | OTLP endpoint | `OTEL_EXPORTER_OTLP_TRACES_ENDPOINT`, `OTEL_EXPORTER_OTLP_ENDPOINT` | of the exporter |
+//! | OTLP protocol | `OTEL_EXPORTER_OTLP_TRACES_PROTOCOL`, `OTEL_EXPORTER_OTLP_PROTOCOL` (`grpc`, `http/protobuf`) | `http/protobuf` |
+//! | OTLP timeout | `OTEL_EXPORTER_OTLP_TRACES_TIMEOUT`, `OTEL_EXPORTER_OTLP_TIMEOUT` (milliseconds) | 10000 |
+//! | OTLP headers | `OTEL_EXPORTER_OTLP_TRACES_HEADERS`, `OTEL_EXPORTER_OTLP_HEADERS` (`key=value,..`) | none |
+//!
+//! A sampling ratio without a sampler means `parentbased_traceidratio`. An empty variable counts as not set.
+
+use std::fmt;
+use std::time::Duration;
+
+use crate::trace::{Ratio, Sampler};
+
+/// A value and where it came from.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Setting<T> {
+    /// The effective value.
+    pub value: T,
+    /// Where it came from.
+    pub source: Source,
+}
+
+/// Where a setting came from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Source {
+    /// Nobody said anything.
+    Default,
+    /// This environment variable.
+    Variable(&'static str),
+    /// The program.
+    Code,
+}
+
+impl fmt::Display for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Default => f.write_str("default"),
+            Self::Variable(name) => f.write_str(name),
+            Self::Code => f.write_str("code"),
+        }
+    }
+}
+
+/// The samplers of `OTEL_TRACES_SAMPLER`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum SamplerName {
+    /// `always_on`
+    AlwaysOn,
+    /// `always_off`
+    AlwaysOff,
+    /// `traceidratio`
+    Ratio,
+    /// `parentbased_always_on`
+    ParentBasedAlwaysOn,
+    /// `parentbased_always_off`
+    ParentBasedAlwaysOff,
+    /// `parentbased_traceidratio`
+    ParentBasedRatio,
+}
+
+/// `OTEL_PROPAGATORS`
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Propagators {
+    /// `tracecontext`
+    pub tracecontext: bool,
+    /// `baggage`
+    pub baggage: bool,
+    /// `b3`: one header.
+    pub b3: bool,
+    /// `b3multi`: several headers.
+    pub b3multi: bool,
+}
+
+/// Whom a server believes when the program says nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum TrustName {
+    /// `internal`: everybody.
+    Internal,
+    /// `public`: nobody; traces are restarted and linked.
+    Public,
+}
+
+/// Where spans go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Exporter {
+    /// `otlp`: needs the crate `buttress-otel`.
+    Otlp,
+    /// `console`: JSON lines on standard output.
+    Console,
+    /// `none`: the ring only.
+    None,
+}
+
+/// How OTLP is spoken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum OtlpProtocol {
+    /// `grpc`
+    Grpc,
+    /// `http/protobuf`
+    HttpProtobuf,
+}
+
+/// Every effective setting.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Settings {
+    /// Whether anything is observed at all.
+    pub enabled: Setting<bool>,
+    /// `service.name`
+    pub service_name: Setting<String>,
+    /// Further attributes of the resource.
+    pub resource_attributes: Setting<Vec<(String, String)>>,
+    /// Which spans are recorded.
+    pub sampler: Setting<SamplerName>,
+    /// For the samplers with a ratio.
+    pub sampling_ratio: Setting<Ratio>,
+    /// Which headers are read and written.
+    pub propagators: Setting<Propagators>,
+    /// Whom a server believes.
+    pub trust: Setting<TrustName>,
+    /// Whether answers carry `server-timing`.
+    pub server_timing: Setting<bool>,
+    /// Room for spans on their way to the sinks.
+    pub span_queue: Setting<usize>,
+    /// The latest spans kept in memory.
+    pub span_ring: Setting<usize>,
+    /// Where spans go.
+    pub traces_exporter: Setting<Exporter>,
+    /// The collector, as the variable gives it; `None` leaves it to the exporter.
+    pub otlp_endpoint: Setting<Option<String>>,
+    /// How OTLP is spoken.
+    pub otlp_protocol: Setting<OtlpProtocol>,
+    /// How long one export may take.
+    pub otlp_timeout: Setting<Duration>,
+    /// Headers for the collector; they may hold keys, so that `Debug` and `explain` show the names only.
+    pub otlp_headers: Setting<Headers>,
+    /// Variables that were set but not used, because a stronger one was set too.
+    pub overridden: Vec<(&'static str, &'static str)>,
+}
+
+/// Header names and values; the values are not shown.
+#[derive(Clone, Default, PartialEq, Eq)]
+pub struct Headers(pub Vec<(String, String)>);
+
+impl fmt::Debug for Headers {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(self.0.iter().map(|(name, _)| name)).finish()
+    }
+}
+
+impl Settings {
+    /// Reads the environment of the process.
+    ///
+    /// # Errors
+    ///
+    /// [`SettingsError`] for a value that does not parse.
+    #[allow(clippy::disallowed_methods, reason = "this is the one place that reads the environment")]
+    pub fn from_env(service_name: &str) -> Result<Self, SettingsError> {
+        Self::read(service_name, |name| std::env::var_os(name).map(|value| value.to_string_lossy().into_owned()))
+    }
+
+    /// Reads variables from wherever the closure finds them.
+    ///
+    /// ```
+    /// use buttress::settings::Settings;
+    ///
+    /// let error = Settings::read("shop", |name| (name == "OTEL_TRACES_SAMPLER_ARG").then(|| "10%".to_owned())).unwrap_err();
+    /// assert_eq!(error.to_string(), "OTEL_TRACES_SAMPLER_ARG is \"10%\"; accepted is a number between 0 and 1");
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`SettingsError`] for a value that does not parse.
+    pub fn read(service_name: &str, lookup: impl Fn(&str) -> Option<String>) -> Result<Self, SettingsError> {
+        let mut variables = Variables { lookup: &lookup, overridden: Vec::new() };
+        let enabled = variables.read(
+            &["BUTTRESS_ENABLED", "OTEL_SDK_DISABLED", "TELEMETRY_ENABLED", "DISTRIBUTED_TRACING_ENABLED"],
+            "true or false",
+            |name, text| boolean(text).map(|value| value != (name == "OTEL_SDK_DISABLED")),
+            true,
+        )?;
+        let service_name = variables.read(
+            &["BUTTRESS_SERVICE_NAME", "OTEL_SERVICE_NAME"],
+            "a name",
+            |_, text| Some(text.to_owned()),
+            service_name.to_owned(),
+        )?;
+        let pairs = "key=value pairs, separated by commas";
+        let resource_attributes =
+            variables.read(&["OTEL_RESOURCE_ATTRIBUTES"], pairs, |_, text| key_values(text), Vec::new())?;
+        let sampling_ratio = variables.read(
+            &["BUTTRESS_SAMPLING_RATIO", "OTEL_TRACES_SAMPLER_ARG", "TRACING_SAMPLING_RATE"],
+            "a number between 0 and 1",
+            |_, text| Ratio::new(text.parse().ok()?).ok(),
+            Ratio::ALL,
+        )?;
+        let unnamed = match sampling_ratio.source {
+            Source::Default => SamplerName::ParentBasedAlwaysOn,
+            _ => SamplerName::ParentBasedRatio,
+        };
+        let sampler =
+            variables.read(&["BUTTRESS_SAMPLER", "OTEL_TRACES_SAMPLER"], SAMPLERS, |_, text| sampler(text), unnamed)?;
+        let propagators = variables.read(
+            &["BUTTRESS_PROPAGATORS", "OTEL_PROPAGATORS"],
+            "none, or some of tracecontext, baggage, b3, b3multi, separated by commas",
+            |_, text| propagators(text),
+            Propagators { tracecontext: true, baggage: true, b3: false, b3multi: false },
+        )?;
+        let trust =
+            variables.read(&["BUTTRESS_TRUST"], "internal or public", |_, text| trust(text), TrustName::Internal)?;
+        let server_timing =
+            variables.read(&["BUTTRESS_SERVER_TIMING"], "true or false", |_, text| boolean(text), false)?;
+        let count = |text: &str, least: usize| text.parse().ok().filter(|count| (least..=1 << 20).contains(count));
+        let span_queue = variables.read(
+            &["BUTTRESS_SPAN_QUEUE", "OTEL_BSP_MAX_QUEUE_SIZE"],
+            "a number from 1 to 1048576",
+            |_, text| count(text, 1),
+            8192,
+        )?;
+        let span_ring = variables.read(
+            &["BUTTRESS_SPAN_RING", "TRACING_MAX_TRACES"],
+            "a number from 0 to 1048576",
+            |_, text| count(text, 0),
+            1024,
+        )?;
+        let traces_exporter = variables.read(
+            &["BUTTRESS_TRACES_EXPORTER", "OTEL_TRACES_EXPORTER"],
+            "otlp, console or none",
+            |_, text| exporter(text),
+            Exporter::None,
+        )?;
+        let otlp_endpoint = variables.read(
+            &["OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT"],
+            "an http or https URL",
+            |_, text| (text.starts_with("http://") || text.starts_with("https://")).then(|| Some(text.to_owned())),
+            None,
+        )?;
+        let otlp_protocol = variables.read(
+            &["OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "OTEL_EXPORTER_OTLP_PROTOCOL"],
+            "grpc or http/protobuf",
+            |_, text| protocol(text),
+            OtlpProtocol::HttpProtobuf,
+        )?;
+        let otlp_timeout = variables.read(
+            &["OTEL_EXPORTER_OTLP_TRACES_TIMEOUT", "OTEL_EXPORTER_OTLP_TIMEOUT"],
+            "a number of milliseconds, at least 1",
+            |_, text| text.parse().ok().filter(|millis| *millis > 0).map(Duration::from_millis),
+            Duration::from_secs(10),
+        )?;
+        let otlp_headers = variables.read(
+            &["OTEL_EXPORTER_OTLP_TRACES_HEADERS", "OTEL_EXPORTER_OTLP_HEADERS"],
+            pairs,
+            |_, text| key_values(text).map(Headers),
+            Headers::default(),
+        )?;
+        let overridden = variables.overridden;
+        Ok(Self {
+            enabled,
+            service_name,
+            resource_attributes,
+            sampler,
+            sampling_ratio,
+            propagators,
+            trust,
+            server_timing,
+            span_queue,
+            span_ring,
+            traces_exporter,
+            otlp_endpoint,
+            otlp_protocol,
+            otlp_timeout,
+            otlp_headers,
+            overridden,
+        })
+    }
+
+    /// The sampler that these settings describe.
+    pub fn sampler(&self) -> Sampler {
+        let ratio = || Sampler::ratio(self.sampling_ratio.value);
+        match self.sampler.value {
+            SamplerName::AlwaysOn => Sampler::always_on(),
+            SamplerName::AlwaysOff => Sampler::always_off(),
+            SamplerName::Ratio => ratio(),
+            SamplerName::ParentBasedAlwaysOn => Sampler::parent_based(Sampler::always_on()),
+            SamplerName::ParentBasedAlwaysOff => Sampler::parent_based(Sampler::always_off()),
+            SamplerName::ParentBasedRatio => Sampler::parent_based(ratio()),
+        }
+    }
+
+    /// One line for each effective setting, `name = value (source)`, and one for each variable that did not count.
+    pub fn explain(&self) -> String {
+        let mut lines = String::new();
+        let mut line = |name: &str, value: &dyn fmt::Debug, source: Source| {
+            lines.push_str(&format!("{name} = {value:?} ({source})\n"));
+        };
+        line("enabled", &self.enabled.value, self.enabled.source);
+        line("service_name", &self.service_name.value, self.service_name.source);
+        line("resource_attributes", &self.resource_attributes.value, self.resource_attributes.source);
+        line("sampler", &self.sampler.value, self.sampler.source);
+        line("sampling_ratio", &self.sampling_ratio.value.get(), self.sampling_ratio.source);
+        line("propagators", &self.propagators.value, self.propagators.source);
+        line("trust", &self.trust.value, self.trust.source);
+        line("server_timing", &self.server_timing.value, self.server_timing.source);
+        line("span_queue", &self.span_queue.value, self.span_queue.source);
+        line("span_ring", &self.span_ring.value, self.span_ring.source);
+        line("traces_exporter", &self.traces_exporter.value, self.traces_exporter.source);
+        let endpoint = self.otlp_endpoint.value.as_deref().map(crate::redact::text);
+        line("otlp_endpoint", &endpoint, self.otlp_endpoint.source);
+        line("otlp_protocol", &self.otlp_protocol.value, self.otlp_protocol.source);
+        line("otlp_timeout", &self.otlp_timeout.value, self.otlp_timeout.source);
+        line("otlp_headers", &self.otlp_headers.value, self.otlp_headers.source);
+        for (weaker, stronger) in &self.overridden {
+            lines.push_str(&format!("{weaker} is set but not used, because {stronger} is set too\n"));
+        }
+        lines
+    }
+}
+
+struct Variables<'a> {
+    lookup: &'a dyn Fn(&str) -> Option<String>,
+    overridden: Vec<(&'static str, &'static str)>,
+}
+
+impl Variables<'_> {
+    /// The first of these variables that is set, parsed.
+    fn read<T>(
+        &mut self,
+        names: &[&'static str],
+        accepted: &'static str,
+        parse: impl Fn(&'static str, &str) -> Option<T>,
+        default: T,
+    ) -> Result<Setting<T>, SettingsError> {
+        let lookup = self.lookup;
+        let mut set = names
+            .iter()
+            .filter_map(|name| Some((*name, lookup(name)?.trim().to_owned())))
+            .filter(|(_, value)| !value.is_empty());
+        let Some((variable, text)) = set.next() else {
+            return Ok(Setting { value: default, source: Source::Default });
+        };
+        self.overridden.extend(set.map(|(weaker, _)| (weaker, variable)));
+        match parse(variable, &text) {
+            Some(value) => Ok(Setting { value, source: Source::Variable(variable) }),
+            None => Err(SettingsError { variable, value: shown(variable, &text), accepted }),
+        }
+    }
+}
+
+/// The value as an error may show it.
+fn shown(variable: &str, text: &str) -> String {
+    if variable.ends_with("HEADERS") {
+        return crate::redact::REDACTED.to_owned();
+    }
+    crate::redact::text(text).into_owned()
+}
+
+fn boolean(text: &str) -> Option<bool> {
+    match text.to_ascii_lowercase().as_str() {
+        "true" | "1" | "yes" | "on" => Some(true),
+        "false" | "0" | "no" | "off" => Some(false),
+        _ => None,
+    }
+}
+
+fn key_values(text: &str) -> Option<Vec<(String, String)>> {
+    let pair = |pair: &str| {
+        let (key, value) = pair.split_once('=')?;
+        let key = key.trim();
+        (!key.is_empty()).then(|| (key.to_owned(), crate::redact::percent_decoded(value.trim()).into_owned()))
+    };
+    text.split(',').map(str::trim).filter(|part| !part.is_empty()).map(pair).collect()
+}
+
+const SAMPLERS: &str =
+    "always_on, always_off, traceidratio, parentbased_always_on, parentbased_always_off or parentbased_traceidratio";
+
+fn sampler(text: &str) -> Option<SamplerName> {
+    Some(match text {
+        "always_on" => SamplerName::AlwaysOn,
+        "always_off" => SamplerName::AlwaysOff,
+        "traceidratio" => SamplerName::Ratio,
+        "parentbased_always_on" => SamplerName::ParentBasedAlwaysOn,
+        "parentbased_always_off" => SamplerName::ParentBasedAlwaysOff,
+        "parentbased_traceidratio" => SamplerName::ParentBasedRatio,
+        _ => return None,
+    })
+}
+
+fn propagators(text: &str) -> Option<Propagators> {
+    let mut found = Propagators { tracecontext: false, baggage: false, b3: false, b3multi: false };
+    for name in text.split(',').map(str::trim) {
+        match name {
+            "tracecontext" => found.tracecontext = true,
+            "baggage" => found.baggage = true,
+            "b3" => found.b3 = true,
+            "b3multi" => found.b3multi = true,
+            "none" => {}
+            _ => return None,
+        }
+    }
+    Some(found)
+}
+
+fn trust(text: &str) -> Option<TrustName> {
+    match text {
+        "internal" => Some(TrustName::Internal),
+        "public" => Some(TrustName::Public),
+        _ => None,
+    }
+}
+
+fn exporter(text: &str) -> Option<Exporter> {
+    match text {
+        "otlp" => Some(Exporter::Otlp),
+        "console" => Some(Exporter::Console),
+        "none" => Some(Exporter::None),
+        _ => None,
+    }
+}
+
+fn protocol(text: &str) -> Option<OtlpProtocol> {
+    match text {
+        "grpc" => Some(OtlpProtocol::Grpc),
+        "http/protobuf" => Some(OtlpProtocol::HttpProtobuf),
+        _ => None,
+    }
+}
+
+/// An environment variable whose value is not accepted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SettingsError {
+    variable: &'static str,
+    value: String,
+    accepted: &'static str,
+}
+
+impl SettingsError {
+    /// The variable.
+    pub fn variable(&self) -> &'static str {
+        self.variable
+    }
+
+    /// Its value, without secrets.
+    pub fn value(&self) -> &str {
+        &self.value
+    }
+
+    /// What is accepted.
+    pub fn accepted(&self) -> &'static str {
+        self.accepted
+    }
+}
+
+impl fmt::Display for SettingsError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { variable, value, accepted } = self;
+        write!(f, "{variable} is {value:?}; accepted is {accepted}")
+    }
+}
+
+impl std::error::Error for SettingsError {}

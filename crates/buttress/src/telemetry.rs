@@ -1,0 +1,185 @@
+//! The handle that ties the parts together, for who wants them in three lines.
+
+use std::fmt;
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tower_layer::Layer;
+
+use crate::classify::HttpClassifier;
+use crate::observe::{ObserveLayer, Observed};
+use crate::propagate::{B3, Hosts, Inject, InjectLayer, Propagate, PropagateLayer, TrustPolicy};
+use crate::settings::{Exporter, Settings, SettingsError, TrustName};
+use crate::trace::{FlushError, JsonLines, SpanRecord, SpanSink, Spans, Trace, TraceLayer};
+
+/// Everything of one service: its settings, its spans, its layers. Clones share everything.
+///
+/// ```
+/// use axum::{Router, routing::get};
+/// use buttress::Telemetry;
+///
+/// let telemetry = Telemetry::from_env("storefront")?;
+/// let app: Router = Router::new().route("/orders", get(async || "none yet")).layer(telemetry.server());
+/// # Ok::<(), buttress::settings::SettingsError>(())
+/// ```
+#[derive(Clone)]
+pub struct Telemetry {
+    settings: Arc<Settings>,
+    spans: Spans,
+}
+
+/// Propagation and tracing of a server in one look at each request.
+pub type ServerLayer = ObserveLayer<(Propagate, Trace), HttpClassifier>;
+
+impl Telemetry {
+    /// A service of this name, with the settings of the environment.
+    ///
+    /// # Errors
+    ///
+    /// [`SettingsError`] for a variable whose value is not accepted.
+    pub fn from_env(service_name: &str) -> Result<Self, SettingsError> {
+        Ok(Self::new(Settings::from_env(service_name)?))
+    }
+
+    /// With these settings.
+    pub fn new(settings: Settings) -> Self {
+        let spans = Spans::with_capacity(settings.span_queue.value, settings.span_ring.value);
+        if settings.enabled.value && settings.traces_exporter.value == Exporter::Console {
+            spans.add_sink(JsonLines::new(io::stdout()));
+        }
+        Self { settings: Arc::new(settings), spans }
+    }
+
+    /// Adds a sink for finished spans.
+    #[must_use]
+    pub fn with_sink(self, sink: impl SpanSink) -> Self {
+        self.spans.add_sink(sink);
+        self
+    }
+
+    /// The layer of a server: propagation and tracing, fused.
+    pub fn server(&self) -> ServerLayer {
+        ObserveLayer::server((self.propagate().observer(), self.trace().observer()))
+            .enabled(self.settings.enabled.value)
+    }
+
+    /// The propagation of [`server`](Self::server), to be changed and stacked by hand.
+    pub fn propagate(&self) -> PropagateLayer {
+        let Settings { propagators, trust, server_timing, enabled, .. } = &*self.settings;
+        let propagators = propagators.value;
+        let mut policy = match trust.value {
+            TrustName::Internal => TrustPolicy::internal(),
+            TrustName::Public => TrustPolicy::public(),
+        };
+        if !propagators.baggage {
+            policy = policy.baggage(crate::propagate::BaggageTrust::Nothing);
+        }
+        PropagateLayer::new()
+            .trust(policy)
+            .tracecontext(propagators.tracecontext)
+            .b3(propagators.b3 || propagators.b3multi)
+            .server_timing(server_timing.value)
+            .enabled(enabled.value)
+    }
+
+    /// The tracing of [`server`](Self::server), to be changed and stacked by hand.
+    pub fn trace(&self) -> TraceLayer {
+        TraceLayer::server(self.spans.clone()).sampler(self.settings.sampler()).enabled(self.settings.enabled.value)
+    }
+
+    /// The layer of a client that calls the service `name`: a span for each request, and its context in the headers.
+    ///
+    /// `name` is told as `server.address` for requests that do not name their server, as in front of a tonic channel.
+    pub fn client(&self, name: &str) -> ClientLayer {
+        let propagators = self.settings.propagators.value;
+        let allow = |wanted: bool| if wanted { Hosts::any() } else { Hosts::none() };
+        let mut inject =
+            InjectLayer::new().tracecontext(propagators.tracecontext).baggage(allow(propagators.baggage)).host(name);
+        if propagators.b3 {
+            inject = inject.b3(B3::Single);
+        }
+        if propagators.b3multi {
+            inject = inject.b3(B3::Multi);
+        }
+        let trace = TraceLayer::client(self.spans.clone()).sampler(self.settings.sampler()).server_authority(name);
+        ClientLayer { trace, inject, enabled: self.settings.enabled.value }
+    }
+
+    /// The settings in effect.
+    pub fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
+    /// One line for each setting, with its value and where it came from.
+    pub fn explain(&self) -> String {
+        self.settings.explain()
+    }
+
+    /// Where finished spans go.
+    pub fn spans(&self) -> &Spans {
+        &self.spans
+    }
+
+    /// The latest finished spans, newest first.
+    pub fn latest_spans(&self, count: usize) -> Vec<Arc<SpanRecord>> {
+        self.spans.latest(count)
+    }
+
+    /// Delivers what was recorded so far. Call it last, after the server has stopped.
+    ///
+    /// # Errors
+    ///
+    /// [`FlushError`] when a sink failed or the deadline passed first.
+    pub async fn shutdown(&self, deadline: Duration) -> Result<(), FlushError> {
+        self.spans.flush(deadline).await
+    }
+}
+
+/// Tracing and injection of a client; of [`Telemetry::client`].
+#[derive(Clone, Debug)]
+pub struct ClientLayer {
+    trace: TraceLayer,
+    inject: InjectLayer,
+    enabled: bool,
+}
+
+impl ClientLayer {
+    /// Changes the tracing part.
+    #[must_use]
+    pub fn trace(mut self, change: impl FnOnce(TraceLayer) -> TraceLayer) -> Self {
+        self.trace = change(self.trace);
+        self
+    }
+
+    /// Changes the injecting part: which hosts see what.
+    #[must_use]
+    pub fn inject(mut self, change: impl FnOnce(InjectLayer) -> InjectLayer) -> Self {
+        self.inject = change(self.inject);
+        self
+    }
+
+    /// Wraps a client.
+    pub fn service<S>(&self, client: S) -> Observed<S, (Trace, Inject)> {
+        self.layer(client)
+    }
+}
+
+impl<S> Layer<S> for ClientLayer {
+    type Service = Observed<S, (Trace, Inject)>;
+
+    fn layer(&self, inner: S) -> Self::Service {
+        let observers = (self.trace.observer(), self.inject.observer());
+        ObserveLayer::client(observers).enabled(self.enabled).layer(inner)
+    }
+}
+
+impl fmt::Debug for Telemetry {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let service_name = &self.settings.service_name.value;
+        f.debug_struct("Telemetry")
+            .field("service_name", service_name)
+            .field("spans", &self.spans)
+            .finish_non_exhaustive()
+    }
+}

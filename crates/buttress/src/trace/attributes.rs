@@ -1,0 +1,75 @@
+//! The attributes of a span while it is finished: bounded in number and in length, and what was cut is counted.
+
+use std::borrow::Cow;
+
+use crate::context::{Key, MAX_ATTRIBUTES, Value};
+use crate::redact;
+
+/// Longer texts are cut, in characters.
+const MAX_CHARACTERS: usize = 256;
+
+#[derive(Debug, Default)]
+pub(super) struct Attributes {
+    pub(super) list: Vec<(Key, Value)>,
+    pub(super) dropped: u32,
+    pub(super) cut: u32,
+}
+
+impl Attributes {
+    pub(super) fn push(&mut self, key: impl Into<Key>, value: impl Into<Value>) {
+        if self.list.len() < MAX_ATTRIBUTES {
+            let value = self.bounded(value.into());
+            self.list.push((key.into(), value));
+        } else {
+            self.dropped += 1;
+        }
+    }
+
+    pub(super) fn push_some(&mut self, key: &'static str, value: Option<impl Into<Value>>) {
+        if let Some(value) = value {
+            self.push(key, value);
+        }
+    }
+
+    /// An attribute from user code: a later value replaces an earlier one, and secrets are taken out.
+    pub(super) fn set(&mut self, key: Key, value: Value) {
+        let value = redacted(&key, value);
+        match self.list.iter().position(|(name, _)| *name == key) {
+            Some(at) => self.list[at].1 = self.bounded(value),
+            None => self.push(key, value),
+        }
+    }
+
+    fn bounded(&mut self, value: Value) -> Value {
+        match value {
+            Value::Text(text) => Value::Text(self.cut(text)),
+            Value::Texts(texts) => {
+                Value::Texts(texts.into_iter().map(|text| self.cut(text.into()).into_owned()).collect())
+            }
+            other => other,
+        }
+    }
+
+    fn cut(&mut self, text: Cow<'static, str>) -> Cow<'static, str> {
+        match text.char_indices().nth(MAX_CHARACTERS) {
+            None => text,
+            Some((end, _)) => {
+                self.cut += 1;
+                Cow::Owned(text[..end].to_owned())
+            }
+        }
+    }
+}
+
+/// The value of a user's attribute without secrets.
+pub(super) fn redacted(key: &str, value: Value) -> Value {
+    match value {
+        Value::Text(_) | Value::Texts(_) if redact::is_sensitive_key(key) => redact::REDACTED.into(),
+        Value::Text(text) => match redact::text(&text) {
+            Cow::Borrowed(_) => Value::Text(text),
+            Cow::Owned(clean) => clean.into(),
+        },
+        Value::Texts(texts) => Value::Texts(texts.iter().map(|text| redact::text(text).into_owned()).collect()),
+        other => other,
+    }
+}

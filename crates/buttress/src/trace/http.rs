@@ -1,0 +1,231 @@
+//! One HTTP or gRPC exchange: what is kept of it, and the attributes that come of that.
+
+use std::borrow::Cow;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use http::header::{CONTENT_LENGTH, USER_AGENT};
+use http::{HeaderValue, Method, StatusCode, Uri, Version, response};
+
+use super::attributes::Attributes;
+use super::capture::{Capture, Captured};
+use super::grpc;
+use super::layer::Config;
+use super::peer::{self, Forwarded};
+use super::span::SpanKind;
+use crate::classify::GrpcCode;
+use crate::clock::Instant;
+use crate::context::Value;
+use crate::observe::{End, RequestHead, Route};
+use crate::redact;
+
+/// Every part is a reference count or a copy of what the request has.
+pub(super) struct HttpExchange {
+    method: Method,
+    uri: Uri,
+    version: Version,
+    host: Option<HeaderValue>,
+    user_agent: Option<HeaderValue>,
+    forwarded: Option<Box<Forwarded>>,
+    peer: Option<SocketAddr>,
+    is_grpc: bool,
+    capture: Arc<Capture>,
+    request_length: Option<HeaderValue>,
+    captured_request: Vec<Captured>,
+    pub(super) resend_count: u32,
+
+    route: Option<Route>,
+    response_version: Option<Version>,
+    captured_response: Vec<Captured>,
+    status: Option<StatusCode>,
+    grpc_code: Option<GrpcCode>,
+    body_bytes: u64,
+    head_at: Option<Instant>,
+    pub(super) kept_late: bool,
+}
+
+impl HttpExchange {
+    pub(super) fn new(head: &RequestHead<'_>, is_grpc: bool, capture: &Arc<Capture>) -> Self {
+        Self {
+            method: head.method.clone(),
+            uri: head.uri.clone(),
+            version: head.version,
+            host: peer::host_header(head.headers),
+            user_agent: head.headers.get(USER_AGENT).cloned(),
+            forwarded: Forwarded::of(head.headers),
+            peer: head.peer(),
+            is_grpc,
+            capture: Arc::clone(capture),
+            request_length: head.headers.get(CONTENT_LENGTH).filter(|_| capture.body_sizes).cloned(),
+            captured_request: capture.of_request(head.headers),
+            resend_count: 0,
+            route: Route::of(head.extensions),
+            response_version: None,
+            captured_response: Vec::new(),
+            status: None,
+            grpc_code: None,
+            body_bytes: 0,
+            head_at: None,
+            kept_late: false,
+        }
+    }
+
+    pub(super) fn head(&mut self, head: &response::Parts) {
+        self.response_version = Some(head.version);
+        if let Some(route) = Route::of(&head.extensions) {
+            self.route = Some(route);
+        }
+        self.captured_response = self.capture.of_response(&head.headers);
+    }
+
+    pub(super) fn end(&mut self, end: &End<'_>) {
+        self.status = end.status;
+        self.grpc_code = end.grpc_code;
+        self.body_bytes = end.body_bytes;
+        self.head_at = end.exchange.head_at;
+    }
+
+    /// Adds the attributes of the conventions, and answers with the span's name.
+    pub(super) fn describe(
+        &self,
+        kind: SpanKind,
+        config: &Config,
+        started: Instant,
+        attributes: &mut Attributes,
+    ) -> Cow<'static, str> {
+        let is_server = kind == SpanKind::Server;
+        let name = if self.is_grpc {
+            grpc::describe(&self.uri, self.grpc_code, is_server, config.rpc_names, attributes)
+        } else {
+            self.describe_http(is_server, config, attributes)
+        };
+        self.describe_peers(is_server, config, attributes);
+        self.describe_captured(attributes);
+        if self.resend_count > 0 {
+            attributes.push("http.request.resend_count", self.resend_count);
+        }
+        if let Some(head_at) = self.head_at {
+            let first_byte = head_at.saturating_duration_since(started);
+            attributes.push("buttress.time_to_first_byte", first_byte.as_secs_f64());
+        }
+        if self.kept_late {
+            attributes.push("buttress.sampled", "late");
+        }
+        name
+    }
+
+    fn describe_http(&self, is_server: bool, config: &Config, attributes: &mut Attributes) -> Cow<'static, str> {
+        let method = known_method(&self.method);
+        attributes.push("http.request.method", method.unwrap_or("_OTHER"));
+        if method.is_none() {
+            attributes.push("http.request.method_original", self.method.as_str().to_owned());
+        }
+        if is_server {
+            attributes.push("url.path", redact::text(self.uri.path()).into_owned());
+            attributes.push("url.scheme", self.scheme(config).to_owned());
+            let query = self.uri.query().filter(|_| self.capture.query);
+            attributes.push_some("url.query", query.map(|query| redact::query(query).into_owned()));
+        } else {
+            attributes.push("url.full", self.full_url(config));
+        }
+        let route = self.route.as_ref().map(Route::as_str).filter(|_| is_server);
+        attributes.push_some("http.route", route.map(str::to_owned));
+        attributes.push_some("http.response.status_code", self.status.map(|status| status.as_u16()));
+        attributes.push_some("user_agent.original", self.user_agent.as_ref().filter(|_| is_server).map(text));
+        let method = method.unwrap_or("HTTP");
+        match route {
+            Some(route) => format!("{method} {route}").into(),
+            None => method.into(),
+        }
+    }
+
+    fn describe_peers(&self, is_server: bool, config: &Config, attributes: &mut Attributes) {
+        if let Some((address, port)) = self.server(config) {
+            attributes.push("server.address", address.to_owned());
+            attributes.push_some("server.port", port);
+        }
+        if is_server {
+            let peer = self.peer.map(|peer| peer.ip().to_string());
+            let forwarded = self.forwarded.as_ref().and_then(|forwarded| forwarded.client());
+            attributes.push_some("client.address", forwarded.map(str::to_owned).or_else(|| peer.clone()));
+            attributes.push_some("network.peer.address", peer);
+            attributes.push_some("network.peer.port", self.peer.map(|peer| peer.port()));
+            if self.capture.client_port && forwarded.is_none() {
+                attributes.push_some("client.port", self.peer.map(|peer| peer.port()));
+            }
+        }
+        let version = if is_server { Some(self.version) } else { self.response_version };
+        attributes.push_some("network.protocol.version", version.and_then(version_text));
+    }
+
+    fn describe_captured(&self, attributes: &mut Attributes) {
+        for Captured { name, values } in &self.captured_request {
+            attributes.push(format!("http.request.header.{name}"), Value::Texts(values.clone()));
+        }
+        for Captured { name, values } in &self.captured_response {
+            attributes.push(format!("http.response.header.{name}"), Value::Texts(values.clone()));
+        }
+        if self.capture.body_sizes {
+            let announced = self.request_length.as_ref().and_then(|length| text(length).parse::<i64>().ok());
+            attributes.push_some("http.request.body.size", announced);
+            attributes.push("http.response.body.size", self.body_bytes);
+        }
+    }
+
+    fn scheme<'a>(&'a self, config: &'a Config) -> &'a str {
+        let forwarded = self.forwarded.as_ref().and_then(|forwarded| forwarded.scheme());
+        forwarded.or(self.uri.scheme_str()).unwrap_or(config.scheme)
+    }
+
+    /// Address and port of the server, without brackets; the port of the scheme where none is named.
+    fn server<'a>(&'a self, config: &'a Config) -> Option<(&'a str, Option<u16>)> {
+        let forwarded = self.forwarded.as_ref().and_then(|forwarded| forwarded.host());
+        let authority = forwarded
+            .or_else(|| peer::authority(&self.uri, self.host.as_ref()))
+            .or(config.server_authority.as_deref())
+            .filter(|authority| !authority.is_empty())?;
+        let (address, port) = peer::split_port(authority);
+        Some((address, port.or_else(|| default_port(self.scheme(config)))))
+    }
+
+    fn full_url(&self, config: &Config) -> String {
+        let scheme = self.uri.scheme_str().unwrap_or(config.scheme);
+        let authority = match self.uri.authority() {
+            Some(authority) => Some(authority.as_str()),
+            None => peer::authority(&self.uri, self.host.as_ref()).or(config.server_authority.as_deref()),
+        };
+        let query = self.uri.query().filter(|_| self.capture.query);
+        let (mark, query) = query.map_or(("", ""), |query| ("?", query));
+        let url = format!("{scheme}://{}{}{mark}{query}", authority.unwrap_or(""), self.uri.path());
+        redact::text(&url).into_owned()
+    }
+}
+
+/// The methods of RFC 9110, PATCH and QUERY; others are told apart by `method_original` only.
+fn known_method(method: &Method) -> Option<&'static str> {
+    const KNOWN: [&str; 10] = ["GET", "POST", "PUT", "DELETE", "HEAD", "OPTIONS", "PATCH", "CONNECT", "TRACE", "QUERY"];
+    KNOWN.into_iter().find(|known| *known == method.as_str())
+}
+
+fn version_text(version: Version) -> Option<&'static str> {
+    Some(match version {
+        Version::HTTP_09 => "0.9",
+        Version::HTTP_10 => "1.0",
+        Version::HTTP_11 => "1.1",
+        Version::HTTP_2 => "2",
+        Version::HTTP_3 => "3",
+        _ => return None,
+    })
+}
+
+fn default_port(scheme: &str) -> Option<u16> {
+    match scheme {
+        "http" | "ws" => Some(80),
+        "https" | "wss" => Some(443),
+        _ => None,
+    }
+}
+
+fn text(value: &HeaderValue) -> String {
+    String::from_utf8_lossy(value.as_bytes()).into_owned()
+}

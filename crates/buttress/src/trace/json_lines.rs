@@ -1,0 +1,72 @@
+//! One JSON object a span and a line.
+
+use std::fmt;
+use std::future::Future;
+use std::io::{self, BufWriter, Write};
+use std::pin::Pin;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use super::span::SpanRecord;
+use super::spans::{FlushError, SpanSink};
+
+/// Writes each span as a line of JSON, with the field names of OTLP/JSON.
+///
+/// A writer that fails (a full disk) loses the spans of that batch; they are counted, and the next batch is tried again.
+///
+/// ```no_run
+/// use buttress::trace::{JsonLines, Spans};
+///
+/// let file = std::fs::File::options().create(true).append(true).open("spans.jsonl")?;
+/// let spans = Spans::new().with_sink(JsonLines::new(file));
+/// # Ok::<(), std::io::Error>(())
+/// ```
+pub struct JsonLines<W> {
+    writer: Mutex<W>,
+    failed: AtomicU64,
+}
+
+impl<W: Write + Send + 'static> JsonLines<W> {
+    /// Writes to a file, to standard output, ..
+    pub fn new(writer: W) -> Self {
+        Self { writer: Mutex::new(writer), failed: AtomicU64::new(0) }
+    }
+
+    /// Spans in batches that could not be written.
+    pub fn failed(&self) -> u64 {
+        self.failed.load(Relaxed)
+    }
+
+    fn write(&self, spans: &[Arc<SpanRecord>]) -> io::Result<()> {
+        let mut writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut lines = BufWriter::new(&mut *writer);
+        for span in spans {
+            serde_json::to_writer(&mut lines, &**span)?;
+            lines.write_all(b"\n")?;
+        }
+        lines.flush()
+    }
+}
+
+impl<W: Write + Send + 'static> SpanSink for JsonLines<W> {
+    fn export(&self, spans: &[Arc<SpanRecord>]) {
+        if self.write(spans).is_err() {
+            self.failed.fetch_add(spans.len() as u64, Relaxed);
+        }
+    }
+
+    fn flush(&self) -> Pin<Box<dyn Future<Output = Result<(), FlushError>> + Send + '_>> {
+        let failed = self.failed();
+        let flushed = match failed {
+            0 => Ok(()),
+            _ => Err(FlushError::new(format!("{failed} spans could not be written"))),
+        };
+        Box::pin(std::future::ready(flushed))
+    }
+}
+
+impl<W> fmt::Debug for JsonLines<W> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("JsonLines").field("failed", &self.failed).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,337 @@
+//! The layer: decide, record, hand over.
+
+use std::fmt;
+use std::sync::Arc;
+
+use http::{HeaderName, HeaderValue, Request, response};
+use tower_layer::Layer;
+
+use super::capture::Capture;
+#[cfg(feature = "debug-header")]
+use super::debug_header::DebugHeader;
+use super::http::HttpExchange;
+use super::late::LateDecision;
+use super::recording::{Finish, Recording, Subject};
+use super::sampler::{SampleInput, Sampler};
+use super::span::{SpanKind, SpanLink};
+use super::spans::Spans;
+use crate::classify::{HttpClassifier, is_grpc};
+use crate::context::{self, Annotations, Context, TraceContext};
+use crate::observe::{End, Exchange, Observe, ObserveLayer, Observed, Probe, RequestHead, When};
+
+const X_TRACE_SAMPLED: HeaderName = HeaderName::from_static("x-trace-sampled");
+
+/// Records a span for each exchange.
+///
+/// A server layer belongs right inside the propagation layer, and outside everything whose time it shall count. A client
+/// layer belongs inside retries, so that each attempt is a span, and outside the injecting layer.
+///
+/// See the [module](crate::trace) for an example.
+#[derive(Clone)]
+pub struct TraceLayer {
+    config: Arc<Config>,
+    end_with_head: bool,
+    enabled: bool,
+}
+
+#[derive(Clone)]
+pub(super) struct Config {
+    kind: SpanKind,
+    pub(super) spans: Spans,
+    sampler: Sampler,
+    late: Option<LateDecision>,
+    #[cfg(feature = "debug-header")]
+    debug_header: Option<DebugHeader>,
+    capture: Arc<Capture>,
+    profiles: Vec<(When, Arc<Capture>)>,
+    pub(super) rpc_names: RpcNames,
+    pub(super) scheme: &'static str,
+    pub(super) server_authority: Option<String>,
+}
+
+/// Which names gRPC attributes have.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum RpcNames {
+    /// Of the release candidate: `rpc.system.name`, `rpc.method` with its service, `rpc.status_code` as text.
+    #[default]
+    Current,
+    /// Of the years before: `rpc.system`, `rpc.service`, `rpc.method`, `rpc.grpc.status_code` as a number.
+    Old,
+}
+
+/// Put into the extensions of a request that repeats an earlier one: the span tells the count and links the attempt
+/// before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Resend {
+    /// 1 for the first repeat.
+    pub count: u32,
+    /// The span of the attempt before.
+    pub previous: Option<TraceContext>,
+}
+
+impl TraceLayer {
+    /// In front of a server's service.
+    pub fn server(spans: Spans) -> Self {
+        Self::new(SpanKind::Server, spans)
+    }
+
+    /// Around a client's transport. Spans end with the response body; see [`end_with_head`](Self::end_with_head).
+    pub fn client(spans: Spans) -> Self {
+        Self::new(SpanKind::Client, spans)
+    }
+
+    fn new(kind: SpanKind, spans: Spans) -> Self {
+        let config = Config {
+            kind,
+            spans,
+            sampler: Sampler::default(),
+            late: None,
+            #[cfg(feature = "debug-header")]
+            debug_header: None,
+            capture: Arc::default(),
+            profiles: Vec::new(),
+            rpc_names: RpcNames::Current,
+            scheme: "http",
+            server_authority: None,
+        };
+        Self { config: Arc::new(config), end_with_head: false, enabled: true }
+    }
+
+    /// Which requests are recorded. [`Sampler::default`] by default: what the caller samples, and every root.
+    #[must_use]
+    pub fn sampler(self, sampler: Sampler) -> Self {
+        self.with(|config| config.sampler = sampler)
+    }
+
+    /// Keeps some requests that were not sampled. None by default.
+    #[must_use]
+    pub fn late_decision(self, late: LateDecision) -> Self {
+        self.with(|config| config.late = Some(late))
+    }
+
+    /// Records every request that carries this signed header.
+    #[cfg(feature = "debug-header")]
+    #[must_use]
+    pub fn debug_header(self, header: DebugHeader) -> Self {
+        self.with(|config| config.debug_header = Some(header))
+    }
+
+    /// What is captured of requests that no [`capture_when`](Self::capture_when) names.
+    #[must_use]
+    pub fn capture(self, capture: Capture) -> Self {
+        self.with(|config| config.capture = Arc::new(capture))
+    }
+
+    /// What is captured of requests for which the condition holds (of a route, of a role). The first that holds counts.
+    #[must_use]
+    pub fn capture_when(self, when: When, capture: Capture) -> Self {
+        self.with(|config| config.profiles.push((when, Arc::new(capture))))
+    }
+
+    /// Which names gRPC attributes have.
+    #[must_use]
+    pub fn rpc_names(self, names: RpcNames) -> Self {
+        self.with(|config| config.rpc_names = names)
+    }
+
+    /// The scheme to tell when neither a proxy nor the request names one. `http` by default.
+    #[must_use]
+    pub fn scheme(self, scheme: &'static str) -> Self {
+        self.with(|config| config.scheme = scheme)
+    }
+
+    /// `host` or `host:port` of the server, for requests that do not name it, as in front of a tonic channel.
+    #[must_use]
+    pub fn server_authority(self, authority: impl Into<String>) -> Self {
+        self.with(|config| config.server_authority = Some(authority.into()))
+    }
+
+    /// Ends spans with the head instead of with the body (gRPC ends with its trailers all the same). Off by default.
+    #[must_use]
+    pub fn end_with_head(mut self, end_with_head: bool) -> Self {
+        self.end_with_head = end_with_head;
+        self
+    }
+
+    /// Passes everything through untouched when false. On by default.
+    #[must_use]
+    pub fn enabled(mut self, enabled: bool) -> Self {
+        self.enabled = enabled;
+        self
+    }
+
+    /// The observer alone, to be fused with others in one [`ObserveLayer`].
+    pub fn observer(&self) -> Trace {
+        Trace { config: Arc::clone(&self.config) }
+    }
+
+    fn with(mut self, change: impl FnOnce(&mut Config)) -> Self {
+        change(Arc::make_mut(&mut self.config));
+        self
+    }
+}
+
+impl<S> Layer<S> for TraceLayer {
+    type Service = Observed<S, Trace>;
+
+    fn layer(&self, inner: S) -> Self::Service {
+        let classifier = match self.config.kind {
+            SpanKind::Client => HttpClassifier::client(),
+            _ => HttpClassifier::server(),
+        };
+        ObserveLayer::new(self.observer(), classifier)
+            .end_with_head(self.end_with_head)
+            .enabled(self.enabled)
+            .layer(inner)
+    }
+}
+
+/// The observer of [`TraceLayer`].
+#[derive(Clone)]
+pub struct Trace {
+    config: Arc<Config>,
+}
+
+impl<B> Observe<B> for Trace {
+    type Probe = TraceProbe;
+
+    fn start(&self, request: &mut Request<B>, exchange: &mut Exchange) -> TraceProbe {
+        let config = &*self.config;
+        let head = RequestHead::of(request);
+        let mut context = config.context_of(exchange.context.take());
+        let sampled = config.sample(&mut context, head, exchange);
+        context.claim(sampled);
+        let recording = (sampled || config.late.is_some()).then(|| self.record(&mut context, &head, exchange));
+        exchange.context = Some(context);
+        TraceProbe { recording }
+    }
+}
+
+impl Trace {
+    fn record(&self, context: &mut Context, head: &RequestHead<'_>, exchange: &Exchange) -> Box<Recording> {
+        let annotations = Arc::<Annotations>::default();
+        let mut links = Vec::new();
+        if let Some(left) = context.shared().and_then(|shared| shared.restarted_from) {
+            links.push(SpanLink::new(left, "restarted"));
+        }
+        let mut http = HttpExchange::new(head, is_grpc(head.headers), self.config.capture_for(head));
+        if let Some(Resend { count, previous }) = head.extensions.get() {
+            http.resend_count = *count;
+            links.extend(previous.map(|previous| SpanLink::new(previous, "previous_attempt")));
+        }
+        context.set_annotations(Arc::clone(&annotations));
+        Box::new(Recording {
+            context: context.clone(),
+            annotations,
+            kind: self.config.kind,
+            subject: Subject::Http(http, Arc::clone(&self.config)),
+            links,
+            started: exchange.started,
+            ended: exchange.started,
+            verdict: Finish::OK,
+        })
+    }
+}
+
+impl Config {
+    /// The span to record: the one that propagation has prepared, a child of the current one, or a root.
+    fn context_of(&self, prepared: Option<Context>) -> Context {
+        match prepared.or_else(context::active) {
+            Some(context) if self.kind == SpanKind::Server && !context.origin().claimed => context,
+            Some(context) => context.child(),
+            None => Context::root(),
+        }
+    }
+
+    fn sample(&self, context: &mut Context, head: RequestHead<'_>, exchange: &Exchange) -> bool {
+        #[cfg(feature = "debug-header")]
+        if self.debug_header.as_ref().is_some_and(|header| header.is_signed(head.headers)) {
+            return true;
+        }
+        let input = SampleInput::new(context, self.kind, Some(head), exchange.started);
+        let decision = self.sampler.decide(&input);
+        if let Some(tracestate) = decision.tracestate {
+            context.set_tracestate(tracestate);
+        }
+        decision.sampled
+    }
+
+    fn capture_for(&self, head: &RequestHead<'_>) -> &Arc<Capture> {
+        let profile = self.profiles.iter().find(|(when, _)| when.holds(head));
+        profile.map_or(&self.capture, |(_, capture)| capture)
+    }
+}
+
+/// What [`Trace`] keeps of an exchange: nothing, unless it is recorded.
+pub struct TraceProbe {
+    recording: Option<Box<Recording>>,
+}
+
+impl Probe for TraceProbe {
+    fn head(&mut self, head: &mut response::Parts, exchange: &mut Exchange) {
+        let Some(recording) = &mut self.recording else {
+            return;
+        };
+        let Subject::Http(http, config) = &mut recording.subject else {
+            return;
+        };
+        http.head(head);
+        let Some(late) = config.late.as_ref().filter(|_| !recording.context.is_sampled()) else {
+            return;
+        };
+        let at = exchange.head_at.unwrap_or(exchange.started);
+        if late.keeps(at - exchange.started, head.status.is_server_error(), at) {
+            http.kept_late = true;
+            recording.context.claim(true);
+            if let Some(context) = &mut exchange.context {
+                context.claim(true);
+            }
+            if recording.kind == SpanKind::Server {
+                head.headers.insert(X_TRACE_SAMPLED, HeaderValue::from_static("late"));
+            }
+        }
+    }
+
+    fn end(self, end: &End<'_>) {
+        let Some(mut recording) = self.recording else {
+            return;
+        };
+        let Subject::Http(http, config) = &mut recording.subject else {
+            return;
+        };
+        if !recording.context.is_sampled() {
+            let took = end.at - end.exchange.started;
+            let kept = config.late.as_ref().is_some_and(|late| late.keeps(took, end.outcome.is_error(), end.at));
+            if !kept {
+                return;
+            }
+            http.kept_late = true;
+            recording.context.claim(true);
+        }
+        http.end(end);
+        recording.verdict = Finish { outcome: end.outcome, ending: Some(end.how.ending()), error_type: end.error_type };
+        recording.ended = end.at;
+        let spans = config.spans.clone();
+        spans.hand_over(recording);
+    }
+}
+
+impl fmt::Debug for TraceProbe {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TraceProbe").field("recorded", &self.recording.is_some()).finish()
+    }
+}
+
+impl fmt::Debug for Trace {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Config { kind, sampler, .. } = &*self.config;
+        f.debug_struct("Trace").field("kind", kind).field("sampler", sampler).finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for TraceLayer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.observer().fmt(f)
+    }
+}
