@@ -16,7 +16,7 @@ use crate::observe::{End, Exchange, Observe, ObserveLayer, Observed, Probe, Rout
 /// use buttress::trace::{Spans, TraceLayer};
 /// use tower::ServiceBuilder;
 ///
-/// let router = Router::new().route("/items/{id}", get(async || "item")).layer(RouteLayer);
+/// let router: Router = Router::new().route("/items/{id}", get(async || "item")).layer(RouteLayer);
 /// let service = ServiceBuilder::new().layer(TraceLayer::server(Spans::new())).service(router);
 /// # let _ = service;
 /// ```

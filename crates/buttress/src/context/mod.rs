@@ -94,6 +94,7 @@ pub(crate) struct Shared {
     pub(crate) baggage: Baggage,
     pub(crate) fields: Fields,
     /// The trace that was left at a trust boundary.
+    #[cfg_attr(not(feature = "propagate"), allow(dead_code, reason = "only the propagation layer restarts traces"))]
     pub(crate) restarted_from: Option<TraceContext>,
 }
 

@@ -56,7 +56,7 @@ impl Connection {
         let opened_by = context::active();
         let annotations = Arc::<Annotations>::default();
         let mut context = Context::root();
-        context.claim(opened_by.as_ref().is_none_or(Context::is_sampled));
+        context.claim(opened_by.as_ref().is_none_or(|opener| opener.is_sampled() || !opener.origin().decided));
         context.set_annotations(Arc::clone(&annotations));
         Self {
             spans: spans.clone(),

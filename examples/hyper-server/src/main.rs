@@ -1,0 +1,2 @@
+//! A hyper server.
+fn main() {}
