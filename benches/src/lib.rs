@@ -1,0 +1,60 @@
+//! What the measuring programs share: a counting allocator, interleaved rounds, and how figures are printed.
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::cell::Cell;
+use std::time::Instant;
+
+thread_local! {
+    static ALLOCATIONS: Cell<u64> = const { Cell::new(0) };
+}
+
+/// Counts the allocations of each thread.
+pub struct Counting;
+
+// SAFETY: every call goes to the system allocator unchanged; counting touches a thread-local without destructor.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        let _ = ALLOCATIONS.try_with(|count| count.set(count.get() + 1));
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+        unsafe { System.dealloc(pointer, layout) }
+    }
+
+    unsafe fn realloc(&self, pointer: *mut u8, layout: Layout, size: usize) -> *mut u8 {
+        let _ = ALLOCATIONS.try_with(|count| count.set(count.get() + 1));
+        unsafe { System.realloc(pointer, layout, size) }
+    }
+}
+
+/// Allocations of this thread while the work ran.
+pub fn allocations(work: impl FnOnce()) -> u64 {
+    let before = ALLOCATIONS.get();
+    work();
+    ALLOCATIONS.get() - before
+}
+
+/// Nanoseconds for each subject: the least of interleaved rounds, so that noise hits all of them alike.
+pub fn nanoseconds(subjects: &mut [(&'static str, Box<dyn FnMut()>)], rounds: u32, calls: u32) -> Vec<f64> {
+    let mut least = vec![f64::INFINITY; subjects.len()];
+    for _ in 0..rounds {
+        for (least, (_, work)) in least.iter_mut().zip(subjects.iter_mut()) {
+            let start = Instant::now();
+            (0..calls).for_each(|_| work());
+            *least = least.min(start.elapsed().as_nanos() as f64 / f64::from(calls));
+        }
+    }
+    least
+}
+
+/// One figure, as a line of a table or, with `--json`, as one object.
+pub fn print(json: bool, name: &str, subject: &str, value: f64, unit: &str, limit: Option<f64>) {
+    if json {
+        let limit = limit.map_or("null".to_owned(), |limit| limit.to_string());
+        println!(r#"{{"name":"{name}","subject":"{subject}","value":{value},"unit":"{unit}","limit":{limit}}}"#);
+    } else {
+        let limit = limit.map_or(String::new(), |limit| format!("  (at most {limit})"));
+        println!("{name:<34} {subject:<10} {value:>9.1} {unit}{limit}");
+    }
+}
