@@ -34,10 +34,7 @@ impl<'a> Fault<'a> {
     /// A name of few values for `error.type`: what the error or one of its sources is (`timeout`, `connection_refused`),
     /// else the name of its type.
     pub fn name(&self) -> &'static str {
-        self.chain().find_map(known_name).unwrap_or(match self.downcast_ref::<BoxError>() {
-            Some(_) => "_OTHER",
-            None => self.type_name,
-        })
+        self.chain().find_map(known_name).unwrap_or(if self.any.is::<BoxError>() { "_OTHER" } else { self.type_name })
     }
 
     fn as_error(&self) -> Option<&'a (dyn Error + 'static)> {
