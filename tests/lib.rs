@@ -9,7 +9,7 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use buttress::classify::{Ending, GrpcCode, How, Outcome};
-use buttress::context;
+use buttress::context::{self, TraceId};
 use buttress::observe::{End, Exchange, Observe, Probe};
 use bytes::Bytes;
 use http::{HeaderMap, Request, response};
@@ -40,6 +40,8 @@ pub struct Recorded {
     pub trailers: Option<HeaderMap>,
     /// The text of the error.
     pub fault: Option<String>,
+    /// The trace of the context it ran in, when an observer had set one.
+    pub trace_id: Option<TraceId>,
 }
 
 impl Recorded {
@@ -65,6 +67,7 @@ impl Recorded {
             to_head: end.exchange.head_at.map(|at| at - end.exchange.started),
             trailers,
             fault,
+            trace_id: end.exchange.context.as_ref().map(context::Context::trace_id),
         }
     }
 }
@@ -197,7 +200,7 @@ pub enum Step {
     Trailers(HeaderMap),
     /// Breaks with this text.
     Fail(&'static str),
-    /// Panics.
+    /// Panics, without a word on stderr.
     Panic,
 }
 
@@ -248,7 +251,7 @@ impl Body for ScriptBody {
                 Step::Data(text) => Ok(Frame::data(Bytes::from_static(text.as_bytes()))),
                 Step::Trailers(trailers) => Ok(Frame::trailers(trailers)),
                 Step::Fail(text) => Err(Broken(text)),
-                Step::Panic => panic!("the script says so"),
+                Step::Panic => std::panic::resume_unwind(Box::new("the script says so")),
             }));
         }
     }
