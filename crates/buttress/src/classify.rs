@@ -193,6 +193,7 @@ pub trait Classify: Clone {
 ///
 /// HTTP: 5xx is an error; 4xx is one for clients only. gRPC: for servers UNKNOWN, DEADLINE_EXCEEDED, UNIMPLEMENTED,
 /// INTERNAL, UNAVAILABLE and DATA_LOSS are errors, for clients everything but OK. A missing gRPC status is UNKNOWN.
+/// A caller that leaves is no error, unless the head had already told of one.
 #[derive(Clone, Copy, Debug)]
 pub struct HttpClassifier {
     client: bool,
@@ -207,6 +208,13 @@ impl HttpClassifier {
     /// The client's view.
     pub const fn client() -> Self {
         Self { client: true }
+    }
+
+    /// A caller that reads an error in the head and then drops the body has not made the error undone.
+    fn dropped_in_body(&self, seen: &Seen<'_>) -> Verdict {
+        let told = seen.status.is_some_and(|status| seen.grpc.is_none_or(|grpc| grpc.is_told_by_head(status)));
+        let verdict = self.complete(seen, None);
+        if told && verdict.outcome.is_error() { verdict } else { Verdict::cancelled(seen) }
     }
 
     fn complete(&self, seen: &Seen<'_>, trailers: Option<&HeaderMap>) -> Verdict {
@@ -230,9 +238,8 @@ impl Classify for HttpClassifier {
             How::Failed(fault) | How::BodyFailed(fault) => {
                 Verdict::error(ErrorType::Name(fault.name()), code(GrpcCode::UNKNOWN))
             }
-            How::DroppedBeforeHead | How::DroppedInBody => {
-                Verdict { outcome: Outcome::Cancelled, error_type: None, grpc_code: code(GrpcCode::CANCELLED) }
-            }
+            How::DroppedBeforeHead => Verdict::cancelled(seen),
+            How::DroppedInBody => self.dropped_in_body(seen),
             How::Panicked => Verdict {
                 outcome: Outcome::Panicked,
                 error_type: Some(ErrorType::Name("panic")),
@@ -245,6 +252,10 @@ impl Classify for HttpClassifier {
 impl Verdict {
     const fn ok() -> Self {
         Self { outcome: Outcome::Ok, error_type: None, grpc_code: None }
+    }
+
+    fn cancelled(seen: &Seen<'_>) -> Self {
+        Self { outcome: Outcome::Cancelled, error_type: None, grpc_code: seen.grpc.map(|_| GrpcCode::CANCELLED) }
     }
 
     const fn error(error_type: ErrorType, grpc_code: Option<GrpcCode>) -> Self {

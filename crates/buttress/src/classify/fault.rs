@@ -34,10 +34,7 @@ impl<'a> Fault<'a> {
     /// A name of few values for `error.type`: what the error or one of its sources is (`timeout`, `connection_refused`),
     /// else the name of its type.
     pub fn name(&self) -> &'static str {
-        self.chain().find_map(known_name).unwrap_or(match self.downcast_ref::<BoxError>() {
-            Some(_) => "_OTHER",
-            None => self.type_name,
-        })
+        self.chain().find_map(known_name).unwrap_or(if self.any.is::<BoxError>() { "_OTHER" } else { self.type_name })
     }
 
     fn as_error(&self) -> Option<&'a (dyn Error + 'static)> {
@@ -59,13 +56,22 @@ impl<'a> Fault<'a> {
         if let Some(error) = self.downcast_ref::<hyper::Error>() {
             return Some(error);
         }
+        #[cfg(feature = "tonic")]
+        if let Some(error) = self.downcast_ref::<tonic::transport::Error>() {
+            return Some(error);
+        }
+        #[cfg(feature = "tonic")]
+        if let Some(error) = self.downcast_ref::<tonic::Status>() {
+            return Some(error);
+        }
         None
     }
 }
 
 fn known_name(error: &(dyn Error + 'static)) -> Option<&'static str> {
     if let Some(error) = error.downcast_ref::<std::io::Error>() {
-        return io_name(error.kind());
+        // The source of an `io::Error` is the source of what it wraps, and so skips what it wraps.
+        return io_name(error.kind()).or_else(|| known_name(error.get_ref()?));
     }
     if error.is::<tokio::time::error::Elapsed>() {
         return Some("timeout");
@@ -100,7 +106,7 @@ fn hyper_name(error: &hyper::Error) -> Option<&'static str> {
         Some("timeout")
     } else if error.is_incomplete_message() {
         Some("incomplete_message")
-    } else if error.is_canceled() {
+    } else if error.is_canceled() || error.is_closed() {
         Some("connection_closed")
     } else if error.is_parse() {
         Some("malformed_message")

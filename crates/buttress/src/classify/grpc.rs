@@ -122,6 +122,11 @@ impl Grpc {
     pub(crate) fn of_head(status: StatusCode, headers: &HeaderMap) -> Self {
         Self { head: GrpcCode::from_headers(headers), implied: GrpcCode::from_http(status) }
     }
+
+    /// Whether the head has said all there is to know, so that the status does not wait for trailers.
+    pub(crate) fn is_told_by_head(self, status: StatusCode) -> bool {
+        self.head.is_some() || status != StatusCode::OK
+    }
 }
 
 /// Whether a request is gRPC: `application/grpc`, alone or with a `+codec`, but not gRPC-Web.

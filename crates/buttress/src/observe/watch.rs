@@ -130,11 +130,15 @@ impl<P: Probe, C: Classify> Watch<P, C> {
     }
 
     fn how_dropped(&self) -> How<'static> {
-        match self.status {
-            None => How::DroppedBeforeHead,
-            // A server stops polling once it has sent as much as it announced.
-            Some(_) if self.expected == Some(self.delivered) => How::Complete { trailers: None },
-            Some(_) => How::DroppedInBody,
+        let Some(status) = self.status else {
+            return How::DroppedBeforeHead;
+        };
+        // A server stops polling once it has sent as much as it announced; gRPC's trailers come after that.
+        let needs_trailers = self.grpc.is_some_and(|grpc| !grpc.is_told_by_head(status));
+        if self.expected == Some(self.delivered) && !needs_trailers {
+            How::Complete { trailers: None }
+        } else {
+            How::DroppedInBody
         }
     }
 }
