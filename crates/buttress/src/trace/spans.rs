@@ -11,6 +11,7 @@ use std::thread::{self, Thread};
 use std::time::Duration;
 
 use crossbeam_queue::ArrayQueue;
+use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use super::recording::Recording;
@@ -55,7 +56,9 @@ struct Shared {
     dropped: AtomicU64,
     exported: AtomicU64,
     drained: Mutex<Drained>,
-    sinks: Mutex<Vec<Box<dyn SpanSink>>>,
+    sinks: Mutex<Vec<Arc<dyn SpanSink>>>,
+    /// Held while sinks are fed: one batch after the other.
+    feeding: Mutex<()>,
     has_sinks: OnceLock<Thread>,
 }
 
@@ -100,6 +103,7 @@ impl Spans {
             exported: AtomicU64::new(0),
             drained: Mutex::new(Drained { ring: VecDeque::new(), ring_capacity: ring, pending: VecDeque::new() }),
             sinks: Mutex::default(),
+            feeding: Mutex::default(),
             has_sinks: OnceLock::new(),
         }))
     }
@@ -113,7 +117,7 @@ impl Spans {
 
     /// Adds a sink to spans that are in use already.
     pub fn add_sink(&self, sink: impl SpanSink) {
-        lock(&self.0.sinks).push(Box::new(sink));
+        lock(&self.0.sinks).push(Arc::new(sink));
         self.0.has_sinks.get_or_init(|| start_feeding(Arc::downgrade(&self.0)));
     }
 
@@ -142,18 +146,21 @@ impl Spans {
             return Ok(());
         }
         let until = clock::now() + deadline;
+        let (fed, done) = oneshot::channel();
         let shared = Arc::clone(&self.0);
-        // Sinks may block, and the feeding thread may be in the middle of one.
-        let fed = tokio::task::spawn_blocking(move || shared.feed());
-        timeout(until, async { fed.await.map_err(|_| FlushError::new("a sink panicked")) }).await?;
-        let shared = Arc::clone(&self.0);
-        let flushing = tokio::task::spawn_blocking(move || {
-            let runtime = tokio::runtime::Handle::current();
-            let sinks = lock(&shared.sinks);
-            let flushed = sinks.iter().map(|sink| runtime.block_on(timeout(until, sink.flush())));
-            flushed.fold(Ok(()), Result::and)
+        // Sinks may block. Not a blocking task: the runtime would wait at its end for a sink that hangs.
+        let feeding = thread::Builder::new().name("buttress-flush".to_owned()).spawn(move || {
+            shared.feed();
+            let _ = fed.send(());
         });
-        timeout(until, async { flushing.await.unwrap_or_else(|_| Err(FlushError::new("a sink panicked"))) }).await
+        feeding.map_err(|error| FlushError::new(format!("no thread for it: {error}")))?;
+        timeout(until, async { done.await.map_err(|_| FlushError::new("a sink panicked")) }).await?;
+        let sinks = lock(&self.0.sinks).clone();
+        let mut flushed = Ok(());
+        for sink in sinks {
+            flushed = flushed.and(timeout(until, sink.flush()).await);
+        }
+        flushed
     }
 
     pub(super) fn hand_over(&self, recording: Box<Recording>) {
@@ -197,7 +204,8 @@ impl Shared {
 
     /// Gives the sinks what is there.
     fn feed(&self) {
-        let sinks = lock(&self.sinks);
+        let _one_at_a_time = lock(&self.feeding);
+        let sinks = lock(&self.sinks).clone();
         loop {
             let mut drained = self.drain();
             let count = drained.pending.len().min(BATCH);
