@@ -2,17 +2,20 @@
 
 use std::convert::Infallible;
 use std::future::{Future, pending};
-use std::pin::pin;
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use buttress::classify::Ending::{self, *};
 use buttress::classify::{GrpcCode, HttpClassifier, Outcome};
-use buttress::observe::{ObserveLayer, Observed};
+use buttress::observe::{Observe, ObserveLayer};
 use buttress_tests::Step::{Data, Fail, Panic, Trailers, Wait};
 use buttress_tests::{Broken, Recorded, Recorder, ScriptBody, headers, read};
 use bytes::Bytes;
 use http::{HeaderMap, Method, Request, Response, StatusCode};
-use http_body::Body;
+use http_body::{Body, Frame};
 use http_body_util::{BodyExt, Empty, Full};
 use tokio::time::{sleep, timeout};
 use tower::{Layer, Service, ServiceExt, service_fn};
@@ -113,9 +116,12 @@ async fn a_full_body_ends_with_its_last_frame_and_not_with_the_poll_after_it() {
 
 #[tokio::test(start_paused = true)]
 async fn an_empty_body_ends_with_the_head() {
-    let end = end_after(0, Request::new(()), ok(Empty::<Bytes>::new())).await;
+    let recorder = Recorder::default();
+    let response = head(ObserveLayer::server(recorder.clone()), Request::new(()), ok(Empty::<Bytes>::new())).await;
+    let end = recorder.only();
     assert_eq!(end.verdict(), (Complete, Outcome::Ok, None));
     assert_eq!(end.body_bytes, 0);
+    assert!(response.body().is_end_stream());
 }
 
 #[tokio::test(start_paused = true)]
@@ -426,6 +432,34 @@ async fn a_body_that_cannot_tell_is_over_only_with_its_last_poll() {
     assert_eq!(recorder.only().ending, Complete);
 }
 
+/// A body without frames, which hears from elsewhere that it is over.
+struct Told(Arc<AtomicBool>);
+
+impl Body for Told {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(self: Pin<&mut Self>, _cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        if self.is_end_stream() { Poll::Ready(None) } else { Poll::Pending }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_body_that_is_over_between_two_polls_says_so_only_after_the_next_one() {
+    let (recorder, over) = (Recorder::default(), Arc::<AtomicBool>::default());
+    let response = head(ObserveLayer::server(recorder.clone()), Request::new(()), ok(Told(Arc::clone(&over)))).await;
+    let mut body = pin!(response.into_body());
+    over.store(true, Ordering::Relaxed);
+    assert!(!body.is_end_stream());
+    assert!(body.frame().await.is_none());
+    assert!(body.is_end_stream());
+    assert_eq!(recorder.only().verdict(), (Complete, Outcome::Ok, None));
+}
+
 #[tokio::test(start_paused = true)]
 async fn the_size_hint_of_the_body_passes_through() {
     let layer = || ObserveLayer::server(Recorder::default());
@@ -435,23 +469,38 @@ async fn the_size_hint_of_the_body_passes_through() {
     assert_eq!((unknown.body().size_hint().lower(), unknown.body().size_hint().upper()), (0, None));
 }
 
+/// Runs one exchange, whose body breaks, with these observers.
+async fn run_broken<O: Observe<()> + Clone>(observers: O) {
+    let answer =
+        service_fn(async |_: Request<()>| Ok::<_, Infallible>(ok(ScriptBody::new([Data("x"), Fail("broken")]))));
+    let Ok(response) = ObserveLayer::server(observers).layer(answer).oneshot(Request::new(())).await;
+    assert_eq!(read(response.into_body()).await, Err(Broken("broken")));
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_tuple_starts_its_first_observer_first_and_shows_it_head_and_end_last() {
+    for count in 1..=4 {
+        let log = Recorder::default();
+        let [a, b, c, d] = ["a", "b", "c", "d"].map(|name| log.named(name));
+        match count {
+            1 => run_broken((a,)).await,
+            2 => run_broken((a, b)).await,
+            3 => run_broken((a, b, c)).await,
+            _ => run_broken((a, b, c, d)).await,
+        }
+        let names = &["a", "b", "c", "d"][..count];
+        let calls =
+            |call: &str, names: Vec<&str>| names.iter().map(|name| format!("{name} {call}")).collect::<Vec<_>>();
+        let reversed: Vec<_> = names.iter().rev().copied().collect();
+        let expected = [calls("start", names.to_vec()), calls("head", reversed.clone()), calls("end", reversed)];
+        assert_eq!(log.calls(), expected.concat());
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn all_members_of_a_tuple_are_shown_the_same_end() {
     let log = Recorder::default();
-    let observers = (log.named("a"), log.named("b"), log.named("c"), log.named("d"));
-    let service: Observed<_, _> = ObserveLayer::server(observers).layer(service_fn(async |_: Request<()>| {
-        Ok::<_, Infallible>(ok(ScriptBody::new([Data("x"), Fail("broken")])))
-    }));
-    let Ok(response) = service.oneshot(Request::new(())).await;
-    let _ = read(response.into_body()).await;
-    assert_eq!(
-        log.calls(),
-        [
-            "a start", "b start", "c start", "d start", //
-            "d head", "c head", "b head", "a head", //
-            "d end", "c end", "b end", "a end",
-        ]
-    );
+    run_broken((log.named("a"), log.named("b"), log.named("c"), log.named("d"))).await;
     let ends = log.ends();
     assert_eq!(ends.len(), 4);
     assert!(ends.iter().all(|end| *end == ends[0]), "{ends:?}");
