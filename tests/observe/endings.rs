@@ -470,7 +470,7 @@ async fn the_size_hint_of_the_body_passes_through() {
 }
 
 /// Runs one exchange, whose body breaks, with these observers.
-async fn run_broken<O: Observe<()>>(observers: O) {
+async fn run_broken<O: Observe<()> + Clone>(observers: O) {
     let answer =
         service_fn(async |_: Request<()>| Ok::<_, Infallible>(ok(ScriptBody::new([Data("x"), Fail("broken")]))));
     let Ok(response) = ObserveLayer::server(observers).layer(answer).oneshot(Request::new(())).await;

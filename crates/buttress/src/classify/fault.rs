@@ -34,7 +34,11 @@ impl<'a> Fault<'a> {
     /// A name of few values for `error.type`: what the error or one of its sources is (`timeout`, `connection_refused`),
     /// else the name of its type.
     pub fn name(&self) -> &'static str {
-        self.chain().find_map(known_name).unwrap_or(if self.any.is::<BoxError>() { "_OTHER" } else { self.type_name })
+        match self.chain().find_map(known_name) {
+            Some(name) => name,
+            None if self.any.is::<BoxError>() => "_OTHER",
+            None => self.type_name,
+        }
     }
 
     fn as_error(&self) -> Option<&'a (dyn Error + 'static)> {
