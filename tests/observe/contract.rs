@@ -448,3 +448,33 @@ fn the_context_of_the_caller_is_put_back_after_a_panic_in_the_body() {
         let _ = Box::pin(response.into_body()).as_mut().poll_frame(&mut Context::from_waker(Waker::noop()));
     });
 }
+
+/// Tells, when it is dropped, which context it was dropped in.
+struct TellsOnDrop(Arc<Mutex<Option<TraceId>>>);
+
+impl Drop for TellsOnDrop {
+    fn drop(&mut self) {
+        *self.0.lock().expect("nobody panics here") = context::current().map(|context| context.trace_id());
+    }
+}
+
+#[tokio::test]
+async fn what_a_cancelled_call_drops_sees_its_context() {
+    let context = context::Context::root();
+    let seen = Arc::new(Mutex::new(None));
+    let guard = Arc::new(Mutex::new(Some(TellsOnDrop(Arc::clone(&seen)))));
+    let handler = service_fn(move |_: Request<()>| {
+        let held = guard.lock().expect("nobody panics here").take();
+        async move {
+            let _held = held;
+            pending::<()>().await;
+            Ok::<_, Infallible>(Response::new(Full::new(Bytes::new())))
+        }
+    });
+    let observer = Recorder::default().with_context(context.clone());
+    let mut call = Box::pin(ObserveLayer::server(observer).layer(handler).oneshot(Request::new(())));
+    assert!(call.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
+    drop(call);
+    assert_eq!(*seen.lock().expect("nobody panics here"), Some(context.trace_id()));
+    assert!(context::current().is_none());
+}

@@ -10,6 +10,8 @@ use super::Probe;
 use super::watch::Watch;
 use crate::classify::{Classify, Fault, How, HttpClassifier};
 
+const ALIVE: &str = "only the destructor takes the body out";
+
 pin_project! {
     /// The answer's body, watched to its last frame; of [`Observed`](super::Observed).
     pub struct ObservedBody<B, P, C = HttpClassifier>
@@ -17,16 +19,30 @@ pin_project! {
         P: Probe,
         C: Classify,
     {
+        // An option so that a body that nobody reads on is dropped within its context.
         #[pin]
-        inner: B,
+        inner: Option<B>,
         // None as soon as the end has been recorded.
         watch: Option<Watch<P, C>>,
+    }
+
+    impl<B, P, C> PinnedDrop for ObservedBody<B, P, C>
+    where
+        P: Probe,
+        C: Classify,
+    {
+        fn drop(this: Pin<&mut Self>) {
+            let mut this = this.project();
+            if let Some(watch) = this.watch {
+                watch.run(|| this.inner.set(None));
+            }
+        }
     }
 }
 
 impl<B, P: Probe, C: Classify> ObservedBody<B, P, C> {
     pub(super) fn new(inner: B, watch: Option<Watch<P, C>>) -> Self {
-        Self { inner, watch }
+        Self { inner: Some(inner), watch }
     }
 }
 
@@ -41,17 +57,18 @@ where
     type Error = B::Error;
 
     fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<B::Data>, B::Error>>> {
-        let mut this = self.project();
+        let this = self.project();
+        let mut inner = this.inner.as_pin_mut().expect(ALIVE);
         let Some(watch) = this.watch else {
-            return this.inner.poll_frame(cx);
+            return inner.poll_frame(cx);
         };
-        let polled = ready!(watch.run(|| this.inner.as_mut().poll_frame(cx)));
+        let polled = ready!(watch.run(|| inner.as_mut().poll_frame(cx)));
         match &polled {
             Some(Ok(frame)) => {
                 if let Some(data) = frame.data_ref() {
                     watch.delivered(data.remaining() as u64);
                 }
-                if frame.is_trailers() || this.inner.is_end_stream() {
+                if frame.is_trailers() || inner.is_end_stream() {
                     watch.finish(&How::Complete { trailers: frame.trailers_ref() });
                     *this.watch = None;
                 }
@@ -70,11 +87,11 @@ where
 
     /// False until the end has been recorded, so that no server stops polling before it.
     fn is_end_stream(&self) -> bool {
-        self.watch.is_none() && self.inner.is_end_stream()
+        self.watch.is_none() && self.inner.as_ref().expect(ALIVE).is_end_stream()
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.inner.size_hint()
+        self.inner.as_ref().expect(ALIVE).size_hint()
     }
 }
 

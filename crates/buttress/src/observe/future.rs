@@ -18,15 +18,29 @@ pin_project! {
         P: Probe,
         C: Classify,
     {
+        // An option so that a cancelled future is dropped within its context.
         #[pin]
-        inner: F,
+        inner: Option<F>,
         watch: Option<Watch<P, C>>,
+    }
+
+    impl<F, P, C> PinnedDrop for ResponseFuture<F, P, C>
+    where
+        P: Probe,
+        C: Classify,
+    {
+        fn drop(this: Pin<&mut Self>) {
+            let mut this = this.project();
+            if let Some(watch) = this.watch {
+                watch.run(|| this.inner.set(None));
+            }
+        }
     }
 }
 
 impl<F, P: Probe, C: Classify> ResponseFuture<F, P, C> {
     pub(super) fn new(inner: F, watch: Option<Watch<P, C>>) -> Self {
-        Self { inner, watch }
+        Self { inner: Some(inner), watch }
     }
 }
 
@@ -42,9 +56,10 @@ where
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.project();
+        let inner = this.inner.as_pin_mut().expect("only the destructor takes the future out");
         let polled = match this.watch {
-            Some(watch) => ready!(watch.run(|| this.inner.poll(cx))),
-            None => ready!(this.inner.poll(cx)),
+            Some(watch) => ready!(watch.run(|| inner.poll(cx))),
+            None => ready!(inner.poll(cx)),
         };
         let watch = this.watch.take();
         Poll::Ready(match polled {
