@@ -17,6 +17,11 @@ use http_body::{Body, Frame, SizeHint};
 use tokio::sync::watch;
 use tokio::time::Sleep;
 
+/// The examples of the README compile.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+mod readme {}
+
 /// What a [`Recorder`] keeps of one end.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Recorded {
