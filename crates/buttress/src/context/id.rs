@@ -101,10 +101,9 @@ macro_rules! id {
 
             /// Reads exactly the lower-case hex digits of one id.
             pub fn from_hex(digits: &[u8]) -> Result<Self, ParseIdError> {
-                hex::decode(digits).and_then(Self::from_bytes).ok_or(ParseIdError {
-                    kind: stringify!($id),
-                    digits: 2 * $bytes,
-                })
+                hex::decode(digits)
+                    .and_then(Self::from_bytes)
+                    .ok_or(ParseIdError { kind: stringify!($id), digits: 2 * $bytes })
             }
         }
 

@@ -94,6 +94,7 @@ pub(crate) struct Shared {
     pub(crate) baggage: Baggage,
     pub(crate) fields: Fields,
     /// The trace that was left at a trust boundary.
+    #[cfg_attr(not(feature = "trace"), allow(dead_code, reason = "becomes a link where spans start"))]
     pub(crate) restarted_from: Option<TraceContext>,
 }
 
@@ -266,7 +267,12 @@ impl Context {
 
 #[cfg(feature = "propagate")]
 impl Context {
-    pub(crate) fn received(trace: TraceContext, parent: Option<SpanId>, origin: Origin, shared: Option<Shared>) -> Self {
+    pub(crate) fn received(
+        trace: TraceContext,
+        parent: Option<SpanId>,
+        origin: Origin,
+        shared: Option<Shared>,
+    ) -> Self {
         Self { trace, parent, origin, shared: shared.map(Arc::new), annotations: None }
     }
 }
