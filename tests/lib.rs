@@ -1,5 +1,7 @@
 //! Shared helpers of the tests: an observer that records, and a body that follows a script.
 
+#![forbid(unsafe_code)]
+
 use std::collections::VecDeque;
 use std::fmt;
 use std::future::Future;

@@ -80,7 +80,7 @@ pub(crate) struct Notes {
 
 /// Something that happened at one moment of a span.
 #[derive(Clone, Debug)]
-#[cfg_attr(not(feature = "trace"), allow(dead_code, reason = "only spans read it"))]
+#[cfg_attr(not(feature = "trace"), allow(dead_code, reason = "read where spans are finished"))]
 pub(crate) struct Event {
     pub(crate) name: Cow<'static, str>,
     pub(crate) at: Instant,

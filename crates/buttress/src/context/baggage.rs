@@ -4,11 +4,11 @@ use std::borrow::Cow;
 use std::fmt;
 
 use bytes::{BufMut, BytesMut};
-use http::{HeaderMap, HeaderValue};
+use http::{HeaderMap, HeaderName, HeaderValue};
 
 use super::list;
 
-pub(crate) const BAGGAGE: &str = "baggage";
+pub(crate) const BAGGAGE: HeaderName = HeaderName::from_static("baggage");
 
 /// Names and values that travel with the trace, in the order in which they came.
 ///
@@ -87,15 +87,13 @@ impl Baggage {
             let member = std::str::from_utf8(member).ok()?;
             let (key, rest) = member.split_once('=')?;
             let (raw_value, properties) = rest.split_once(';').unwrap_or((rest, ""));
-            Some(BaggageMember {
-                key: key.trim_ascii(),
-                raw_value: raw_value.trim_ascii(),
-                properties: properties.trim_ascii(),
-            })
+            Some(BaggageMember { key: trim(key), raw_value: trim(raw_value), properties: trim(properties) })
         })
     }
 
     /// Sets one member: in its place when the key is there, else at the end. Percent-encodes what needs it.
+    ///
+    /// Of a key that is there several times one member is left, since some readers take the last.
     ///
     /// # Errors
     ///
@@ -116,7 +114,10 @@ impl Baggage {
         let old = self.as_str();
         let mut members: Vec<&[u8]> = list::members(old.as_bytes()).collect();
         match members.iter().position(|old| key_of(old) == key.as_bytes()) {
-            Some(place) => members[place] = &member,
+            Some(place) => {
+                members.retain(|old| key_of(old) != key.as_bytes());
+                members.insert(place, &member);
+            }
             None => members.push(&member),
         }
         let length: usize = members.iter().map(|member| member.len() + 1).sum();
@@ -132,15 +133,15 @@ impl Baggage {
         self.retain(|name| name != key);
     }
 
-    /// Keeps only the members whose key the closure accepts.
+    /// Keeps only the members whose key the closure accepts; it is asked once for each member, in order.
     pub fn retain(&mut self, mut keep: impl FnMut(&str) -> bool) {
-        if self.iter().all(|member| keep(member.key)) {
+        let mut keep = |member: &[u8]| std::str::from_utf8(key_of(member)).is_ok_and(&mut keep);
+        let members = list::members(self.as_str().as_bytes());
+        let Some(rejected) = members.clone().position(|member| !keep(member)) else {
             return;
-        }
-        let old = self.as_str();
-        let kept: Vec<&[u8]> = list::members(old.as_bytes())
-            .filter(|member| std::str::from_utf8(key_of(member)).is_ok_and(&mut keep))
-            .collect();
+        };
+        let before = members.clone().take(rejected);
+        let kept: Vec<&[u8]> = before.chain(members.skip(rejected + 1).filter(|member| keep(member))).collect();
         *self = Self(list::join(kept.into_iter()));
     }
 
@@ -175,7 +176,7 @@ fn passes_unchanged(value: &[u8]) -> bool {
     let mut count = 0;
     let all_fine = value.split(|byte| *byte == b',').all(|member| {
         count += 1;
-        !member.trim_ascii().is_empty() && checked(member.trim_ascii()).is_some_and(|rest| is_clean(rest))
+        checked(member).is_some_and(is_clean)
     });
     all_fine && count <= Baggage::MAX_MEMBERS
 }
@@ -210,38 +211,54 @@ fn put_member(member: &[u8], rest: &[u8], out: &mut BytesMut) {
     }
     out.put_slice(key_of(member));
     out.put_u8(b'=');
-    let (value, properties) = split_properties(rest);
-    recode(value.trim_ascii(), out);
-    for property in properties.split(|byte| *byte == b';').map(<[u8]>::trim_ascii).filter(|p| !p.is_empty()) {
+    let mut parts = rest.split(|byte| *byte == b';').map(list::trim);
+    recode(parts.next().unwrap_or_default(), out);
+    for property in parts.filter(|property| !property.is_empty()) {
+        let (key, value) = split_property(property);
         out.put_u8(b';');
-        recode(property, out);
+        recode(key, out);
+        if let Some(value) = value {
+            out.put_u8(b'=');
+            recode(value, out);
+        }
     }
 }
 
 /// What follows the `=` of a member whose key is a token.
 fn checked(member: &[u8]) -> Option<&[u8]> {
     let equals = member.iter().position(|byte| *byte == b'=')?;
-    is_token(member[..equals].trim_ascii()).then(|| &member[equals + 1..])
+    is_token(list::trim(&member[..equals])).then(|| &member[equals + 1..])
+}
+
+fn trim(text: &str) -> &str {
+    text.trim_matches([' ', '\t'])
 }
 
 fn key_of(member: &[u8]) -> &[u8] {
     let end = member.iter().position(|byte| *byte == b'=').unwrap_or(member.len());
-    member[..end].trim_ascii()
+    list::trim(&member[..end])
 }
 
-fn split_properties(rest: &[u8]) -> (&[u8], &[u8]) {
-    match rest.iter().position(|byte| *byte == b';') {
-        Some(semicolon) => (&rest[..semicolon], &rest[semicolon + 1..]),
-        None => (rest, &[]),
+/// Key and value of one property; white space may stand around its `=`.
+fn split_property(property: &[u8]) -> (&[u8], Option<&[u8]>) {
+    match property.iter().position(|byte| *byte == b'=') {
+        Some(equals) => (list::trim(&property[..equals]), Some(list::trim(&property[equals + 1..]))),
+        None => (list::trim(property), None),
     }
 }
 
-/// Whether value and properties can be sent as they are: allowed characters, and every `%` starts an escape.
+/// Whether value and properties can be sent as they are.
 fn is_clean(rest: &[u8]) -> bool {
-    let mut bytes = rest.iter().enumerate();
-    bytes.all(|(at, byte)| match byte {
-        b'%' => is_escape(&rest[at..]),
-        b';' | b' ' | b'\t' => true,
+    let mut parts = rest.split(|byte| *byte == b';');
+    let value = parts.next().unwrap_or_default();
+    is_encoded(list::trim(value))
+        && parts.map(split_property).all(|(key, value)| is_encoded(key) && value.is_none_or(is_encoded))
+}
+
+/// Whether these are allowed characters only, and every `%` starts an escape.
+fn is_encoded(bytes: &[u8]) -> bool {
+    bytes.iter().enumerate().all(|(at, byte)| match byte {
+        b'%' => is_escape(&bytes[at..]),
         _ => is_baggage_octet(*byte),
     })
 }

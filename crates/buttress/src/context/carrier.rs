@@ -16,11 +16,18 @@ thread_local! {
 
 /// The context of the request or operation that is running here.
 pub fn current() -> Option<Context> {
-    with_current(|context| context.cloned())
+    peek(|context| context.cloned())
 }
 
-/// Looks at the current context without cloning it.
+/// Looks at the current context.
+///
+/// The context is held by a clone, which allocates nothing, so that `look` may enter another one.
 pub fn with_current<R>(look: impl FnOnce(Option<&Context>) -> R) -> R {
+    look(current().as_ref())
+}
+
+/// Looks at the current context in its place; `look` may not enter, poll or drop a scope.
+pub(super) fn peek<R>(look: impl FnOnce(Option<&Context>) -> R) -> R {
     // `try_with`: a thread that ends may still log or drop requests after its locals are gone.
     let mut look = Some(look);
     let mut look = |context: Option<&Context>| (look.take().expect("called once"))(context);
@@ -45,7 +52,11 @@ pub(crate) fn enter<R>(slot: &mut Option<Context>, work: impl FnOnce() -> R) -> 
     };
     let mut result = None;
     let mut work = Some(work);
-    bridge.enter(&context, &mut || result = work.take().map(|work| work()));
+    bridge.enter(&context, &mut || {
+        if let Some(work) = work.take() {
+            result = Some(work());
+        }
+    });
     match (result, work) {
         (Some(result), _) => result,
         (None, Some(work)) => work(),
@@ -117,19 +128,31 @@ pub trait InContext: Sized {
 impl<F: Future> InContext for F {}
 
 pin_project! {
-    /// A future or body with its own current context; made by [`Context::scope`] and [`InContext::in_context`].
+    /// A future with its own current context, also while it is dropped.
+    ///
+    /// Made by [`Context::scope`] and [`InContext::in_context`].
     #[derive(Debug)]
     #[must_use = "futures do nothing unless polled"]
     pub struct Scope<F> {
         context: Option<Context>,
+        // An option, so that it can be dropped within the context.
         #[pin]
-        inner: F,
+        inner: Option<F>,
+    }
+
+    impl<F> PinnedDrop for Scope<F> {
+        fn drop(this: Pin<&mut Self>) {
+            let mut this = this.project();
+            if this.inner.is_some() {
+                enter(this.context, || this.inner.set(None));
+            }
+        }
     }
 }
 
 impl<F> Scope<F> {
     pub(super) fn new(context: Option<Context>, inner: F) -> Self {
-        Self { context, inner }
+        Self { context, inner: Some(inner) }
     }
 }
 
@@ -137,7 +160,14 @@ impl<F: Future> Future for Scope<F> {
     type Output = F::Output;
 
     fn poll(self: Pin<&mut Self>, cx: &mut task::Context<'_>) -> Poll<F::Output> {
-        let this = self.project();
-        enter(this.context, || this.inner.poll(cx))
+        let mut this = self.project();
+        enter(this.context, || {
+            let inner = this.inner.as_mut().as_pin_mut().expect("a future is not polled after it was ready");
+            let polled = inner.poll(cx);
+            if polled.is_ready() {
+                this.inner.set(None);
+            }
+            polled
+        })
     }
 }

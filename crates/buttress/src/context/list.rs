@@ -5,7 +5,16 @@ use http::HeaderValue;
 
 /// The members of one header value, in order, without surrounding white space and without the empty ones.
 pub(super) fn members(value: &[u8]) -> impl Iterator<Item = &[u8]> + Clone {
-    value.split(|byte| *byte == b',').map(<[u8]>::trim_ascii).filter(|member| !member.is_empty())
+    value.split(|byte| *byte == b',').map(trim).filter(|member| !member.is_empty())
+}
+
+/// Without the spaces and tabs around it: the OWS of RFC 9110. `trim_ascii` would also take line breaks, which no
+/// header may carry.
+pub(super) fn trim(mut bytes: &[u8]) -> &[u8] {
+    while let [b' ' | b'\t', rest @ ..] | [rest @ .., b' ' | b'\t'] = bytes {
+        bytes = rest;
+    }
+    bytes
 }
 
 /// Joins members with `,`; `None` when there is none.

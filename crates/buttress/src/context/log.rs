@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::{SpanId, TraceId, with_current};
+use super::{SpanId, TraceId, carrier};
 
 /// The ids of the current context, for log lines: `trace_id=4bf9.. span_id=00f0..`, or nothing outside a context.
 ///
@@ -16,7 +16,7 @@ use super::{SpanId, TraceId, with_current};
 /// });
 /// ```
 pub fn log_fields() -> LogFields {
-    LogFields(with_current(|context| context.map(|context| (context.trace_id(), context.span_id()))))
+    LogFields(carrier::peek(|context| context.map(|context| (context.trace_id(), context.span_id()))))
 }
 
 /// See [`log_fields`].
@@ -107,6 +107,9 @@ mod subscriber {
             let mut line = String::new();
             self.inner.format_event(context, Writer::new(&mut line), event)?;
             match line.strip_prefix('{') {
+                Some(rest) if rest.starts_with('}') => {
+                    write!(out, r#"{{"trace_id":"{trace_id}","span_id":"{span_id}"{rest}"#)
+                }
                 Some(rest) => write!(out, r#"{{"trace_id":"{trace_id}","span_id":"{span_id}",{rest}"#),
                 None => out.write_str(&line),
             }

@@ -94,7 +94,7 @@ pub(crate) struct Shared {
     pub(crate) baggage: Baggage,
     pub(crate) fields: Fields,
     /// The trace that was left at a trust boundary.
-    #[cfg_attr(not(feature = "propagate"), allow(dead_code, reason = "only the propagation layer restarts traces"))]
+    #[cfg_attr(not(feature = "trace"), allow(dead_code, reason = "becomes a link where spans start"))]
     pub(crate) restarted_from: Option<TraceContext>,
 }
 

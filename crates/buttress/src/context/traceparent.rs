@@ -3,12 +3,12 @@
 use std::fmt;
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderValue};
+use http::{HeaderMap, HeaderName, HeaderValue};
 
-use super::hex;
 use super::id::{SpanId, TraceId};
+use super::{hex, list};
 
-pub(crate) const TRACEPARENT: &str = "traceparent";
+pub(crate) const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 const VERSION_00_LENGTH: usize = 55;
 
 /// The flags of a `traceparent`; bits that level 2 does not name are not kept.
@@ -86,13 +86,13 @@ impl TraceContext {
     /// Reads one `traceparent` value.
     ///
     /// Version 00 is exactly 55 characters; of a higher version the first 55 characters count, if nothing or a `-`
-    /// follows them. White space around the value is allowed.
+    /// follows them. Spaces and tabs around the value are allowed.
     ///
     /// # Errors
     ///
     /// [`TraceparentError`] says which part was wrong.
     pub fn parse(value: &[u8]) -> Result<Self, TraceparentError> {
-        let value = value.trim_ascii();
+        let value = list::trim(value);
         if value.len() < VERSION_00_LENGTH {
             return Err(TraceparentError::Length);
         }

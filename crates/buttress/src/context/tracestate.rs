@@ -2,11 +2,11 @@
 
 use std::fmt;
 
-use http::{HeaderMap, HeaderValue};
+use http::{HeaderMap, HeaderName, HeaderValue};
 
 use super::list;
 
-pub(crate) const TRACESTATE: &str = "tracestate";
+pub(crate) const TRACESTATE: HeaderName = HeaderName::from_static("tracestate");
 
 /// The members of a `tracestate`, most recent first.
 ///
@@ -47,7 +47,7 @@ impl TraceState {
     /// [`TraceStateError`] for a malformed member or more than 32: the whole state has to be dropped then.
     pub fn parse<'a>(values: impl IntoIterator<Item = &'a [u8]>) -> Result<Self, TraceStateError> {
         let members = Members::read(values)?;
-        Ok(Self(members.join()))
+        Ok(Self(members.join(0)))
     }
 
     /// Reads the `tracestate` of a request; the empty state when there is none.
@@ -69,7 +69,7 @@ impl TraceState {
         if members.length() == first.len() && members.fits() {
             return Ok(Self((!first.is_empty()).then(|| first.clone())));
         }
-        Ok(Self(members.join()))
+        Ok(Self(members.join(0)))
     }
 
     /// The value of this key.
@@ -84,11 +84,13 @@ impl TraceState {
 
     /// Puts this member leftmost and drops an older one of the same key.
     ///
+    /// Where that makes the state too long or too many, others have to go, never this one.
+    ///
     /// # Errors
     ///
     /// [`TraceStateError`] when the key or the value does not fit the grammar; the state is unchanged then.
     pub fn insert(&mut self, key: &str, value: &str) -> Result<(), TraceStateError> {
-        let member = format!("{key}={value}");
+        let member = [key, "=", value].concat();
         split(member.as_bytes())?;
         if value.len() != value.trim_end_matches(' ').len() {
             return Err(TraceStateError::Value);
@@ -98,7 +100,7 @@ impl TraceState {
         for member in std::iter::once(member.as_str()).chain(rest.take(Self::MAX_MEMBERS - 1)) {
             members.push(member.as_bytes())?;
         }
-        let joined = members.join();
+        let joined = members.join(1);
         *self = Self(joined);
         Ok(())
     }
@@ -186,10 +188,12 @@ impl<'a> Members<'a> {
         self.length() <= TraceState::MAX_LENGTH
     }
 
-    fn join(mut self) -> Option<HeaderValue> {
+    /// Cuts whole members until the rest fits, but none of the `kept` leftmost.
+    fn join(mut self, kept: usize) -> Option<HeaderValue> {
         while !self.fits() {
-            let long = self.as_slice().iter().rposition(|member| member.len() > TraceState::LONG_MEMBER);
-            let cut = long.unwrap_or(self.count - 1);
+            let others = &self.as_slice()[kept..];
+            let long = others.iter().rposition(|member| member.len() > TraceState::LONG_MEMBER);
+            let cut = long.map_or(self.count - 1, |at| kept + at);
             self.found.copy_within(cut + 1..self.count, cut);
             self.count -= 1;
         }

@@ -230,7 +230,7 @@ impl Allowed {
     }
 }
 
-fn replace(headers: &mut HeaderMap, name: &'static str, value: Option<&HeaderValue>) {
+fn replace(headers: &mut HeaderMap, name: HeaderName, value: Option<&HeaderValue>) {
     match value {
         Some(value) => drop(headers.insert(name, value.clone())),
         None => drop(headers.remove(name)),
