@@ -1,1 +1,14 @@
-//! OpenTelemetry.
+#![doc = include_str!("../README.md")]
+#![forbid(unsafe_code)]
+
+mod bridge;
+mod convert;
+#[cfg(any(feature = "otlp-http", feature = "otlp-grpc"))]
+mod otlp;
+mod sink;
+
+pub use bridge::{OtelBridge, install_bridge};
+pub use convert::resource;
+#[cfg(any(feature = "otlp-http", feature = "otlp-grpc"))]
+pub use otlp::{OtlpError, connect, otlp};
+pub use sink::{ExportSink, ExportStats};

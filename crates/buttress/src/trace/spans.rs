@@ -6,12 +6,11 @@ use std::future::Future;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak, mpsc};
 use std::thread::{self, Thread};
 use std::time::Duration;
 
 use crossbeam_queue::ArrayQueue;
-use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use super::recording::Recording;
@@ -146,15 +145,9 @@ impl Spans {
             return Ok(());
         }
         let until = clock::now() + deadline;
-        let (fed, done) = oneshot::channel();
         let shared = Arc::clone(&self.0);
-        // Sinks may block. Not a blocking task: the runtime would wait at its end for a sink that hangs.
-        let feeding = thread::Builder::new().name("buttress-flush".to_owned()).spawn(move || {
-            shared.feed();
-            let _ = fed.send(());
-        });
-        feeding.map_err(|error| FlushError::new(format!("no thread for it: {error}")))?;
-        timeout(until, async { done.await.map_err(|_| FlushError::new("a sink panicked")) }).await?;
+        let fed = tokio::task::spawn_blocking(move || feed_within(shared, deadline));
+        fed.await.unwrap_or_else(|_| Err(FlushError::new("a sink panicked")))?;
         let sinks = lock(&self.0.sinks).clone();
         let mut flushed = Ok(());
         for sink in sinks {
@@ -253,6 +246,19 @@ fn start_feeding(shared: Weak<Shared>) -> Thread {
         // Out of threads: spans still reach the ring, and the sinks when somebody flushes.
         Err(_) => thread::current(),
     }
+}
+
+/// Feeds the sinks on a thread that is left behind when a sink hangs: the runtime must not wait for it at its end.
+///
+/// Called on tokio's blocking pool, which keeps paused time from running on meanwhile.
+fn feed_within(shared: Arc<Shared>, deadline: Duration) -> Result<(), FlushError> {
+    let (fed, done) = mpsc::channel();
+    let feeding = thread::Builder::new().name("buttress-flush".to_owned()).spawn(move || {
+        shared.feed();
+        let _ = fed.send(());
+    });
+    feeding.map_err(|error| FlushError::new(format!("no thread for it: {error}")))?;
+    done.recv_timeout(deadline).map_err(|_| FlushError::new("the deadline passed"))
 }
 
 async fn timeout<T>(until: Instant, future: impl Future<Output = Result<T, FlushError>>) -> Result<T, FlushError> {
