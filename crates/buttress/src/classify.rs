@@ -230,6 +230,10 @@ impl Classify for HttpClassifier {
             How::Failed(fault) | How::BodyFailed(fault) => {
                 Verdict::error(ErrorType::Name(fault.name()), code(GrpcCode::UNKNOWN))
             }
+            // Callers drop the body of an answer whose status already told them to try elsewhere.
+            How::DroppedInBody if Verdict::of_status(seen.status, self.client).outcome.is_error() => {
+                self.complete(seen, None)
+            }
             How::DroppedBeforeHead | How::DroppedInBody => {
                 Verdict { outcome: Outcome::Cancelled, error_type: None, grpc_code: code(GrpcCode::CANCELLED) }
             }
