@@ -103,12 +103,10 @@ impl Capture {
     fn capture(&self, name: &HeaderName, headers: &HeaderMap) -> Captured {
         let in_clear = self.shown_in_clear.contains(name);
         let sensitive = redact::is_sensitive_header(name);
-        let values = headers.get_all(name).iter().map(|value| {
-            match (in_clear, sensitive) {
-                (true, _) => String::from_utf8_lossy(value.as_bytes()).into_owned(),
-                (false, true) => redact::REDACTED.to_owned(),
-                (false, false) => shown(value),
-            }
+        let values = headers.get_all(name).iter().map(|value| match (in_clear, sensitive) {
+            (true, _) => String::from_utf8_lossy(value.as_bytes()).into_owned(),
+            (false, true) => redact::REDACTED.to_owned(),
+            (false, false) => shown(value),
         });
         Captured { name: name.clone(), values: values.collect() }
     }
