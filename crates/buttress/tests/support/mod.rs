@@ -123,7 +123,7 @@ impl Service<Request<()>> for Canned {
 
 /// An attribute of a span as text.
 #[cfg(feature = "trace")]
-pub(crate) fn attribute(span: &buttress::trace::SpanRecord, key: &str) -> Option<String> {
+pub(crate) fn attribute(span: &Arc<buttress::trace::SpanRecord>, key: &str) -> Option<String> {
     span.attribute(key).map(ToString::to_string)
 }
 
