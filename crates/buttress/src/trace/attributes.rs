@@ -52,7 +52,9 @@ impl Attributes {
     fn bounded(&mut self, value: Value) -> Value {
         match value {
             Value::Text(text) => Value::Text(self.cut(text)),
-            Value::Texts(texts) => {
+            Value::Texts(mut texts) => {
+                self.cut += u32::from(texts.len() > MAX_ATTRIBUTES);
+                texts.truncate(MAX_ATTRIBUTES);
                 Value::Texts(texts.into_iter().map(|text| self.cut(text.into()).into_owned()).collect())
             }
             other => other,

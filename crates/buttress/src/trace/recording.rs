@@ -53,7 +53,7 @@ impl Recording {
             Subject::Http(exchange, config) => exchange.describe(self.kind, config, self.started, &mut attributes),
             Subject::Named { name, attributes: given } => {
                 given.iter().for_each(|(key, value)| attributes.set(key.clone(), value.clone()));
-                name.clone()
+                attributes.text(name.clone())
             }
         };
         attributes.push_some("error.type", error_type.map(|error_type| error_type.as_str().to_owned()));
