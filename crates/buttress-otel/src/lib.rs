@@ -1,1 +1,3 @@
 //! OpenTelemetry.
+
+#![forbid(unsafe_code)]
