@@ -1,5 +1,6 @@
 //! What an exchange allocates beyond the bare service. Run with `--nocapture` to see the figures.
 #![cfg(all(feature = "trace", feature = "propagate"))]
+#![allow(clippy::unwrap_used, reason = "a helper of a test fails as the test itself does")]
 #![allow(unsafe_code, reason = "a global allocator that counts cannot be written without")]
 
 use std::alloc::{GlobalAlloc, Layout, System};

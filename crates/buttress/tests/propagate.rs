@@ -1,5 +1,6 @@
 //! What the propagation layer believes, keeps and answers; what the injecting layer tells whom.
 #![cfg(feature = "propagate")]
+#![allow(clippy::unwrap_used, reason = "a helper of a test fails as the test itself does")]
 
 mod support;
 

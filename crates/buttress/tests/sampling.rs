@@ -1,5 +1,6 @@
 //! Who is traced.
 #![cfg(all(feature = "trace", feature = "propagate"))]
+#![allow(clippy::unwrap_used, reason = "a helper of a test fails as the test itself does")]
 
 mod support;
 

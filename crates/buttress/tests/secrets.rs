@@ -1,5 +1,6 @@
 //! Attacks on what a span, a log line or a settings page may show: none of them ever shows the marker.
 #![cfg(feature = "full")]
+#![allow(clippy::unwrap_used, reason = "a helper of a test fails as the test itself does")]
 
 mod support;
 

@@ -1,5 +1,6 @@
 //! Every variable, who wins, and what is said about it.
 #![cfg(feature = "telemetry")]
+#![allow(clippy::unwrap_used, reason = "a helper of a test fails as the test itself does")]
 
 use std::time::Duration;
 

@@ -1,5 +1,6 @@
 //! The handle that ties the parts together.
 #![cfg(all(feature = "telemetry", feature = "axum"))]
+#![allow(clippy::unwrap_used, reason = "a helper of a test fails as the test itself does")]
 
 mod support;
 

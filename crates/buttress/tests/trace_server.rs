@@ -1,5 +1,6 @@
 //! Names and attributes of server spans, by the rows of OpenTelemetry's HTTP conventions.
 #![cfg(all(feature = "trace", feature = "axum"))]
+#![allow(clippy::unwrap_used, reason = "a helper of a test fails as the test itself does")]
 
 mod support;
 

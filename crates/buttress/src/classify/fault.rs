@@ -34,7 +34,7 @@ impl<'a> Fault<'a> {
     /// A name of few values for `error.type`: what the error or one of its sources is (`timeout`, `connection_refused`),
     /// else the name of its type.
     pub fn name(&self) -> &'static str {
-        self.chain().find_map(known_name).unwrap_or(match self.downcast_ref::<BoxError>() {
+        self.chain().find_map(known_name).unwrap_or_else(|| match self.downcast_ref::<BoxError>() {
             Some(_) => "_OTHER",
             None => self.type_name,
         })

@@ -175,7 +175,7 @@ fn passes_unchanged(value: &[u8]) -> bool {
     let mut count = 0;
     let all_fine = value.split(|byte| *byte == b',').all(|member| {
         count += 1;
-        !member.trim_ascii().is_empty() && checked(member.trim_ascii()).is_some_and(|rest| is_clean(rest))
+        !member.trim_ascii().is_empty() && checked(member.trim_ascii()).is_some_and(is_clean)
     });
     all_fine && count <= Baggage::MAX_MEMBERS
 }

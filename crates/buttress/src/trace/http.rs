@@ -174,7 +174,7 @@ impl HttpExchange {
 
     fn scheme<'a>(&'a self, config: &'a Config) -> &'a str {
         let forwarded = self.forwarded.as_ref().and_then(|forwarded| forwarded.scheme());
-        forwarded.or(self.uri.scheme_str()).unwrap_or(config.scheme)
+        forwarded.or_else(|| self.uri.scheme_str()).unwrap_or(config.scheme)
     }
 
     /// Address and port of the server, without brackets; the port of the scheme where none is named.

@@ -51,7 +51,7 @@ impl Ratio {
         let explicit = sub_key(sub_keys, "rv").and_then(parse_random_value);
         // Whoever sent a trace id without the random bit may have any bits in it: draw once, and tell the others.
         let drawn = (explicit.is_none() && !input.random).then(|| TraceId::random().random_part());
-        let random = explicit.or(drawn).unwrap_or(input.trace_id.random_part());
+        let random = explicit.or(drawn).unwrap_or_else(|| input.trace_id.random_part());
         if random < self.threshold || self.threshold == SPACE {
             // A threshold stands for a sampled trace only.
             let changes = drawn.is_some() || sub_key(sub_keys, "th").is_some();
