@@ -64,7 +64,8 @@ const FORBIDDEN_HEADERS: [HeaderName; 4] =
 
 /// Whether a value under this key is a secret: of a query parameter, a form field, an attribute.
 pub fn is_sensitive_key(key: &str) -> bool {
-    let plain: String = percent_decoded(key)
+    // Twice, as a proxy and the server behind it would.
+    let plain: String = percent_decoded(&percent_decoded(key))
         .chars()
         .filter(|c| !matches!(c, '-' | '_' | '.' | ' ' | '+' | '[' | ']' | '$'))
         .flat_map(char::to_lowercase)
@@ -83,9 +84,10 @@ pub fn query(query: &str) -> Cow<'_, str> {
     pairs(query, '&')
 }
 
-/// Text with the secrets of the URLs in it replaced: userinfo, and the values of sensitive keys.
+/// Text with the secrets in it replaced: userinfo of URLs, and the values of sensitive keys in paths, queries and words
+/// such as `password=..`.
 pub fn text(text: &str) -> Cow<'_, str> {
-    if !text.contains(['?', '&', '#', '@', ';']) {
+    if !text.contains(['?', '&', '#', '@', ';', '=', '%', '{']) {
         return Cow::Borrowed(text);
     }
     let words: Vec<Cow<'_, str>> = text.split(' ').map(url).collect();
@@ -97,62 +99,75 @@ pub fn text(text: &str) -> Cow<'_, str> {
 
 fn url(word: &str) -> Cow<'_, str> {
     let (start, query_part) = match word.find(['?', '#']) {
-        Some(at) => (&word[..at], &word[at..]),
+        Some(at) => word.split_at(at),
         None => (word, ""),
     };
-    let start = userinfo(start);
-    if query_part.is_empty() {
-        return start;
-    }
-    let (mark, rest) = query_part.split_at(1);
-    match (start, pairs(rest, '&')) {
+    let (mark, rest) = query_part.split_at(query_part.len().min(1));
+    match (path(start), pairs(rest, '&')) {
         (Cow::Borrowed(_), Cow::Borrowed(_)) => Cow::Borrowed(word),
         (start, rest) => Cow::Owned(format!("{start}{mark}{rest}")),
     }
 }
 
-/// `scheme://user:password@host` without user and password.
-fn userinfo(start: &str) -> Cow<'_, str> {
-    let Some(authority) = start.find("//").map(|slashes| slashes + 2) else {
-        return Cow::Borrowed(start);
-    };
-    let end = start[authority..].find('/').map_or(start.len(), |slash| authority + slash);
-    match start[authority..end].rfind('@') {
-        Some(at) => {
-            let host = &start[authority + at..];
-            Cow::Owned(format!("{}{REDACTED}:{REDACTED}{host}", &start[..authority]))
-        }
-        None => Cow::Borrowed(start),
+/// Everything before the query: userinfo, and segments that hold `;token=..` or an encoded URL with a secret.
+fn path(start: &str) -> Cow<'_, str> {
+    let named = userinfo(start);
+    let segments: Vec<Cow<'_, str>> = named.split('/').map(|segment| pairs(segment, ';')).collect();
+    match segments.iter().all(|segment| matches!(segment, Cow::Borrowed(_))) {
+        true => named,
+        false => Cow::Owned(segments.join("/")),
     }
 }
 
+/// Each `//user:password@host` without user and password.
+fn userinfo(start: &str) -> Cow<'_, str> {
+    let mut out = String::new();
+    let mut copied = 0;
+    for (slashes, _) in start.match_indices("//") {
+        let authority = slashes + 2;
+        let end = start[authority..].find(['/', '?', '#']).map_or(start.len(), |length| authority + length);
+        if let Some(at) = start[authority..end].rfind('@') {
+            out.push_str(&start[copied..authority]);
+            out.push_str(REDACTED);
+            out.push(':');
+            out.push_str(REDACTED);
+            copied = authority + at;
+        }
+    }
+    if copied == 0 {
+        return Cow::Borrowed(start);
+    }
+    out.push_str(&start[copied..]);
+    Cow::Owned(out)
+}
+
 fn pairs(query: &str, separator: char) -> Cow<'_, str> {
-    let hides = |pair: &str| pair.split_once('=').is_some_and(|(key, value)| hides_secret(key, value));
-    if !query.split([separator, ';']).any(hides) {
+    if query.split([separator, ';']).all(|pair| shown_of(pair).is_none()) {
         return Cow::Borrowed(query);
     }
     let mut out = String::with_capacity(query.len());
     for piece in query.split_inclusive([separator, ';']) {
         let pair = piece.trim_end_matches([separator, ';']);
-        match pair.split_once('=') {
-            Some((key, value)) if hides_secret(key, value) => {
-                out.push_str(key);
-                out.push('=');
+        match shown_of(pair) {
+            Some(shown) => {
+                out.push_str(shown);
                 out.push_str(REDACTED);
                 out.push_str(&piece[pair.len()..]);
             }
-            _ => out.push_str(piece),
+            None => out.push_str(piece),
         }
     }
     Cow::Owned(out)
 }
 
-/// A sensitive key, or a value in which a URL with a secret is nested.
-fn hides_secret(key: &str, value: &str) -> bool {
-    if value.is_empty() {
-        return false;
-    }
-    is_sensitive_key(key) || nested_secret(value)
+/// What of a pair may be shown (`key=`, or nothing where there is no key), if its value is a secret or a URL with one.
+fn shown_of(pair: &str) -> Option<&str> {
+    let (key, value) = match pair.find('=') {
+        Some(equals) => pair.split_at(equals + 1),
+        None => ("", pair),
+    };
+    let hidden = !value.is_empty() && (is_sensitive_key(key.trim_end_matches('=')) || nested_secret(value));
+    hidden.then_some(key)
 }
 
 fn nested_secret(value: &str) -> bool {
@@ -214,6 +229,9 @@ mod tests {
             "to=https://bob:S3@host/",
             "body={\"a\":1,\"password\":\"S3\"}",
             "JSESSIONID=S3",
+            "%2574oken=S3",
+            "https://bob:S3@host/",
+            "https%3A%2F%2Fbob%3AS3%40host",
         ] {
             assert!(!query(attack).contains("S3"), "{attack} became {}", query(attack));
         }
@@ -232,5 +250,22 @@ mod tests {
         assert_eq!(text("http://u:p@h:1/x"), "http://REDACTED:REDACTED@h:1/x");
         assert_eq!(text("http://u@h"), "http://REDACTED:REDACTED@h");
         assert_eq!(text("/path?x=1"), "/path?x=1");
+        assert_eq!(text("http://h//u:p@g"), "http://h//REDACTED:REDACTED@g");
+    }
+
+    #[test]
+    fn secrets_before_the_query_are_hidden() {
+        for attack in [
+            "/cart;jsessionid=S3/items",
+            "http://h/proxy/https://bob:S3@g/x",
+            "/proxy/https%3A%2F%2Fbob%3AS3%40g/x",
+            "/proxy/https%3A%2F%2Fg%3Ftoken%3DS3",
+            "password=S3",
+            "{\"password\":\"S3\"}",
+        ] {
+            assert!(!text(attack).contains("S3"), "{attack} became {}", text(attack));
+        }
+        assert_eq!(text("/cart;jsessionid=S3/items"), "/cart;jsessionid=REDACTED/items");
+        assert_eq!(text("Mozilla/5.0 (X11; Linux; rv:1) a@b"), "Mozilla/5.0 (X11; Linux; rv:1) a@b");
     }
 }

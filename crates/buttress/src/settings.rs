@@ -120,8 +120,8 @@ pub enum OtlpProtocol {
     HttpProtobuf,
 }
 
-/// Every effective setting.
-#[derive(Clone, Debug)]
+/// Every effective setting. `Debug` is [`explain`](Self::explain): no secret of an endpoint or a header.
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct Settings {
     /// Whether anything is observed at all.
@@ -315,7 +315,8 @@ impl Settings {
         };
         line("enabled", &self.enabled.value, self.enabled.source);
         line("service_name", &self.service_name.value, self.service_name.source);
-        line("resource_attributes", &self.resource_attributes.value, self.resource_attributes.source);
+        let attributes: Vec<_> = self.resource_attributes.value.iter().map(attribute_shown).collect();
+        line("resource_attributes", &attributes, self.resource_attributes.source);
         line("sampler", &self.sampler.value, self.sampler.source);
         line("sampling_ratio", &self.sampling_ratio.value.get(), self.sampling_ratio.source);
         line("propagators", &self.propagators.value, self.propagators.source);
@@ -334,6 +335,16 @@ impl Settings {
         }
         lines
     }
+}
+
+impl fmt::Debug for Settings {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.explain())
+    }
+}
+
+fn attribute_shown((key, value): &(String, String)) -> String {
+    crate::redact::text(&format!("{key}={value}")).into_owned()
 }
 
 struct Variables<'a> {

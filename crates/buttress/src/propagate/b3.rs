@@ -62,17 +62,25 @@ fn trace_id_of(digits: &[u8]) -> Option<TraceId> {
     TraceId::from_hex(&padded).ok()
 }
 
-pub(super) fn inject(form: B3, trace: &TraceContext, headers: &mut HeaderMap) {
-    let sampled = if trace.flags.is_sampled() { "1" } else { "0" };
+/// Without a decision the sampling state is left out, which lets the callee decide.
+pub(super) fn inject(form: B3, trace: &TraceContext, decided: bool, headers: &mut HeaderMap) {
+    let sampled = decided.then_some(if trace.flags.is_sampled() { "1" } else { "0" });
     match form {
         B3::Single => {
-            let value = format!("{}-{}-{sampled}", trace.trace_id, trace.span_id);
+            let mut value = format!("{}-{}", trace.trace_id, trace.span_id);
+            if let Some(sampled) = sampled {
+                value.push('-');
+                value.push_str(sampled);
+            }
             headers.insert(B3, ascii(value.as_bytes()));
         }
         B3::Multi => {
             headers.insert(TRACE_ID, ascii(&trace.trace_id.to_hex()));
             headers.insert(SPAN_ID, ascii(&trace.span_id.to_hex()));
-            headers.insert(SAMPLED, HeaderValue::from_static(sampled));
+            match sampled {
+                Some(sampled) => drop(headers.insert(SAMPLED, HeaderValue::from_static(sampled))),
+                None => drop(headers.remove(SAMPLED)),
+            }
         }
     }
 }

@@ -7,7 +7,9 @@ use super::correlation::{self, X_REQUEST_ID, X_SESSION_ID, X_TENANT_ID, X_TRACE_
 use super::layer::Config;
 use super::trust::{Trust, TrustPolicy};
 use crate::clock::Instant;
-use crate::context::{Baggage, Context, Fields, Origin, Shared, SpanId, TraceContext, TraceFlags, TraceState};
+use crate::context::{
+    Baggage, Context, DecidedFlags, Fields, Origin, Shared, SpanId, TraceContext, TraceFlags, TraceState,
+};
 
 /// What came in, and what the answer tells of it.
 pub(super) struct Extracted {
@@ -59,6 +61,7 @@ pub(super) fn extract(config: &Config, policy: &TrustPolicy, headers: &HeaderMap
         }
         (None, None) => (TraceContext::random(), None, Origin::default()),
     };
+    shared.decided_flags = (config.server_timing && policy.echo).then(|| DecidedFlags::of(&trace));
     let shared = (!shared.is_empty()).then_some(shared);
     Extracted { context: Context::received(trace, parent, origin, shared), answered_id, new_request_id }
 }
@@ -104,6 +107,10 @@ impl Shared {
     fn is_empty(&self) -> bool {
         let Fields { correlation_id, request_id, tenant_id, user_id, session_id } = &self.fields;
         let no_field = [correlation_id, request_id, tenant_id, user_id, session_id].iter().all(|field| field.is_none());
-        no_field && self.tracestate.is_empty() && self.baggage.is_empty() && self.restarted_from.is_none()
+        no_field
+            && self.decided_flags.is_none()
+            && self.tracestate.is_empty()
+            && self.baggage.is_empty()
+            && self.restarted_from.is_none()
     }
 }

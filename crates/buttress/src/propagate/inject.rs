@@ -15,7 +15,8 @@ use crate::observe::{Exchange, Observe, ObserveLayer, Observed};
 ///
 /// Belongs innermost in a client, next to the transport: inside the tracing layer, so that the callee's parent is the
 /// client span. Every host sees everything by default, as OpenTelemetry does; name your own hosts to keep baggage and
-/// ids from third parties. Where a host may not see a header, one that the request already has is removed.
+/// ids from third parties. Where a host may not see `traceparent`, `tracestate`, `baggage` or B3, one that the request
+/// already has is removed; `x-request-id` and its kin are the application's to set, and stay.
 ///
 /// Without a current context nothing is written.
 ///
@@ -192,7 +193,7 @@ impl Config {
                 replace(headers, TRACESTATE, context.tracestate().header().filter(|_| allowed.tracestate));
             }
             if let Some(form) = self.b3 {
-                b3::inject(form, &context.trace(), headers);
+                b3::inject(form, &context.trace(), context.is_decided(), headers);
             }
         }
         if allowed.baggage {

@@ -32,7 +32,7 @@ pub(super) struct Config {
     policy: TrustPolicy,
     exceptions: Vec<(When, TrustPolicy)>,
     echo: bool,
-    server_timing: bool,
+    pub(super) server_timing: bool,
     pub(super) adopt_trace_id: bool,
     pub(super) tracecontext: bool,
     pub(super) b3: bool,
@@ -209,7 +209,7 @@ impl Probe for PropagateProbe {
             self.answer_ids(context, &mut head.headers);
         }
         if self.server_timing {
-            head.headers.append(SERVER_TIMING, server_timing(&context.trace()));
+            head.headers.append(SERVER_TIMING, server_timing(&context.decided_trace()));
         }
     }
 

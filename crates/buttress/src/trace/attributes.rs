@@ -40,10 +40,21 @@ impl Attributes {
         }
     }
 
+    /// A name from user code, without secrets and not too long.
+    pub(super) fn text(&mut self, text: Cow<'static, str>) -> Cow<'static, str> {
+        let clean = match redact::text(&text) {
+            Cow::Borrowed(_) => None,
+            Cow::Owned(clean) => Some(clean),
+        };
+        self.cut(clean.map_or(text, Cow::Owned))
+    }
+
     fn bounded(&mut self, value: Value) -> Value {
         match value {
             Value::Text(text) => Value::Text(self.cut(text)),
-            Value::Texts(texts) => {
+            Value::Texts(mut texts) => {
+                self.cut += u32::from(texts.len() > MAX_ATTRIBUTES);
+                texts.truncate(MAX_ATTRIBUTES);
                 Value::Texts(texts.into_iter().map(|text| self.cut(text.into()).into_owned()).collect())
             }
             other => other,
@@ -62,7 +73,7 @@ impl Attributes {
 }
 
 /// The value of a user's attribute without secrets.
-pub(super) fn redacted(key: &str, value: Value) -> Value {
+fn redacted(key: &str, value: Value) -> Value {
     match value {
         Value::Text(_) | Value::Texts(_) if redact::is_sensitive_key(key) => redact::REDACTED.into(),
         Value::Text(text) => match redact::text(&text) {

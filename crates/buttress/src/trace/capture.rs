@@ -1,6 +1,6 @@
 //! What of a request is captured beyond the conventions: nothing that nobody asked for.
 
-use http::{HeaderMap, HeaderName};
+use http::{HeaderMap, HeaderName, HeaderValue};
 
 use crate::redact;
 
@@ -103,15 +103,20 @@ impl Capture {
     fn capture(&self, name: &HeaderName, headers: &HeaderMap) -> Captured {
         let in_clear = self.shown_in_clear.contains(name);
         let sensitive = redact::is_sensitive_header(name);
-        let values = headers.get_all(name).iter().map(|value| {
-            let text = String::from_utf8_lossy(value.as_bytes());
-            match (in_clear, sensitive || value.is_sensitive()) {
-                (true, _) => text.into_owned(),
-                (false, true) => redact::REDACTED.to_owned(),
-                (false, false) => redact::text(&text).into_owned(),
-            }
+        let values = headers.get_all(name).iter().map(|value| match (in_clear, sensitive) {
+            (true, _) => String::from_utf8_lossy(value.as_bytes()).into_owned(),
+            (false, true) => redact::REDACTED.to_owned(),
+            (false, false) => shown(value),
         });
         Captured { name: name.clone(), values: values.collect() }
+    }
+}
+
+/// The text of a header without secrets.
+pub(super) fn shown(value: &HeaderValue) -> String {
+    match value.is_sensitive() {
+        true => redact::REDACTED.to_owned(),
+        false => redact::text(&String::from_utf8_lossy(value.as_bytes())).into_owned(),
     }
 }
 

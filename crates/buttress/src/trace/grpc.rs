@@ -7,6 +7,7 @@ use http::Uri;
 use super::attributes::Attributes;
 use super::layer::RpcNames;
 use crate::classify::GrpcCode;
+use crate::redact;
 
 const OTHER: &str = "_OTHER";
 
@@ -29,7 +30,7 @@ pub(super) fn describe(
             attributes.push("rpc.system.name", "grpc");
             attributes.push("rpc.method", method.clone());
             if !is_known {
-                attributes.push("rpc.method_original", path.to_owned());
+                attributes.push("rpc.method_original", redact::text(path).into_owned());
             }
             attributes.push_some("rpc.status_code", code.map(GrpcCode::as_str));
         }

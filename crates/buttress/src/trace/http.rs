@@ -8,7 +8,7 @@ use http::header::{CONTENT_LENGTH, USER_AGENT};
 use http::{HeaderValue, Method, StatusCode, Uri, Version, response};
 
 use super::attributes::Attributes;
-use super::capture::{Capture, Captured};
+use super::capture::{Capture, Captured, shown};
 use super::grpc;
 use super::layer::Config;
 use super::peer::{self, Forwarded};
@@ -131,7 +131,7 @@ impl HttpExchange {
         let route = self.route.as_ref().map(Route::as_str).filter(|_| is_server);
         attributes.push_some("http.route", route.map(str::to_owned));
         attributes.push_some("http.response.status_code", self.status.map(|status| status.as_u16()));
-        attributes.push_some("user_agent.original", self.user_agent.as_ref().filter(|_| is_server).map(text));
+        attributes.push_some("user_agent.original", self.user_agent.as_ref().filter(|_| is_server).map(shown));
         let method = method.unwrap_or("HTTP");
         match route {
             Some(route) => format!("{method} {route}").into(),

@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::future::Future;
-use std::io::{self, BufWriter, Write};
+use std::io::{self, Write};
 use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -22,14 +22,14 @@ use super::spans::{FlushError, SpanSink};
 /// # Ok::<(), std::io::Error>(())
 /// ```
 pub struct JsonLines<W> {
-    writer: Mutex<W>,
+    writer: Mutex<Lines<W>>,
     failed: AtomicU64,
 }
 
 impl<W: Write + Send + 'static> JsonLines<W> {
     /// Writes to a file, to standard output, ..
     pub fn new(writer: W) -> Self {
-        Self { writer: Mutex::new(writer), failed: AtomicU64::new(0) }
+        Self { writer: Mutex::new(Lines { writer, torn: false }), failed: AtomicU64::new(0) }
     }
 
     /// Spans in batches that could not be written.
@@ -38,13 +38,31 @@ impl<W: Write + Send + 'static> JsonLines<W> {
     }
 
     fn write(&self, spans: &[Arc<SpanRecord>]) -> io::Result<()> {
-        let mut writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut lines = BufWriter::new(&mut *writer);
+        let mut lines = Vec::with_capacity(spans.len() * 512);
         for span in spans {
             serde_json::to_writer(&mut lines, &**span)?;
-            lines.write_all(b"\n")?;
+            lines.push(b'\n');
         }
-        lines.flush()
+        self.writer.lock().unwrap_or_else(PoisonError::into_inner).write(&lines)
+    }
+}
+
+struct Lines<W> {
+    writer: W,
+    /// The last batch may have been written in part.
+    torn: bool,
+}
+
+impl<W: Write> Lines<W> {
+    /// Starts on a line of its own, also after half a batch.
+    fn write(&mut self, lines: &[u8]) -> io::Result<()> {
+        if std::mem::replace(&mut self.torn, true) {
+            self.writer.write_all(b"\n")?;
+        }
+        self.writer.write_all(lines)?;
+        self.writer.flush()?;
+        self.torn = false;
+        Ok(())
     }
 }
 

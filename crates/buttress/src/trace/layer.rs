@@ -212,7 +212,9 @@ impl Trace {
     fn record(&self, context: &mut Context, head: &RequestHead<'_>, exchange: &Exchange) -> Box<Recording> {
         let annotations = Arc::<Annotations>::default();
         let mut links = Vec::new();
-        if let Some(left) = context.shared().and_then(|shared| shared.restarted_from) {
+        // Children share what came with the request; only the restarted root left a trace behind.
+        let shared = context.shared().filter(|_| context.parent_span_id().is_none());
+        if let Some(left) = shared.and_then(|shared| shared.restarted_from) {
             links.push(SpanLink::new(left, "restarted"));
         }
         let mut http = HttpExchange::new(head, is_grpc(head.headers), self.config.capture_for(head));

@@ -43,7 +43,8 @@ impl Forwarded {
     pub(super) fn client(&self) -> Option<&str> {
         let client = self.parameter("for").or_else(|| first(self.for_.as_ref()))?;
         let (address, _) = split_port(client);
-        (!address.is_empty() && address != "unknown").then_some(address)
+        let is_told = !address.is_empty() && !address.eq_ignore_ascii_case("unknown") && !address.starts_with('_');
+        is_told.then_some(address)
     }
 
     /// A parameter of the first element of `Forwarded` (RFC 7239).

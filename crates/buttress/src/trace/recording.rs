@@ -3,7 +3,10 @@
 use std::borrow::Cow;
 use std::sync::Arc;
 
-use super::attributes::{Attributes, redacted};
+use http::HeaderValue;
+
+use super::attributes::Attributes;
+use super::capture::shown;
 use super::http::HttpExchange;
 use super::layer::Config;
 use super::span::{SpanEvent, SpanKind, SpanLink, SpanRecord, Status};
@@ -50,7 +53,7 @@ impl Recording {
             Subject::Http(exchange, config) => exchange.describe(self.kind, config, self.started, &mut attributes),
             Subject::Named { name, attributes: given } => {
                 given.iter().for_each(|(key, value)| attributes.set(key.clone(), value.clone()));
-                name.clone()
+                attributes.text(name.clone())
             }
         };
         attributes.push_some("error.type", error_type.map(|error_type| error_type.as_str().to_owned()));
@@ -59,8 +62,9 @@ impl Recording {
         let notes = self.annotations.take().unwrap_or_default();
         notes.attributes.into_iter().for_each(|(key, value)| attributes.set(key, value));
         if let Some(given) = notes.name {
-            name = given;
+            name = attributes.text(given);
         }
+        let events = notes.events.into_iter().map(|event| finished(event, &mut attributes.cut)).collect();
         let started = clock::unix_nanos(self.started);
         let took = self.ended.saturating_duration_since(self.started).as_nanos() as u64;
         let trace = self.context.trace();
@@ -82,32 +86,37 @@ impl Recording {
             attributes: attributes.list,
             dropped_attributes: attributes.dropped + notes.dropped_attributes,
             cut_values: attributes.cut,
-            events: notes.events.into_iter().map(event).collect(),
+            events,
             dropped_events: notes.dropped_events,
             links: self.links,
         }
     }
 }
 
-fn event(event: crate::context::Event) -> SpanEvent {
-    let redact = |(key, value): (Key, Value)| {
-        let value = redacted(&key, value);
-        (key, value)
-    };
+/// An event within the limits of attributes, and without secrets.
+fn finished(event: crate::context::Event, cut: &mut u32) -> SpanEvent {
+    let mut attributes = Attributes::default();
+    event.attributes.into_iter().for_each(|(key, value)| attributes.set(key, value));
+    let name = attributes.text(event.name);
+    *cut += attributes.cut;
     SpanEvent {
-        name: event.name,
+        name,
         unix_nanos: clock::unix_nanos(event.at),
-        attributes: event.attributes.into_iter().map(redact).collect(),
+        attributes: attributes.list,
+        dropped_attributes: attributes.dropped,
     }
 }
 
 /// The fields of correlation, by OpenTelemetry's names where it has them.
 fn describe_fields(context: &Context, attributes: &mut Attributes) {
-    let owned = |text: &str| text.to_owned();
-    let header = |text: &str| Value::Texts(vec![text.to_owned()]);
-    attributes.push_some("http.request.header.x-trace-id", context.correlation_id().map(header));
-    attributes.push_some("http.request.header.x-request-id", context.request_id().map(header));
-    attributes.push_some("tenant.id", context.tenant_id().map(owned));
-    attributes.push_some("user.id", context.user_id().map(owned));
-    attributes.push_some("session.id", context.session_id().map(owned));
+    let Some(fields) = context.shared().map(|shared| &shared.fields) else {
+        return;
+    };
+    let shown = |field: &Option<HeaderValue>| field.as_ref().map(shown);
+    let header = |field| shown(field).map(|text| Value::Texts(vec![text]));
+    attributes.push_some("http.request.header.x-trace-id", header(&fields.correlation_id));
+    attributes.push_some("http.request.header.x-request-id", header(&fields.request_id));
+    attributes.push_some("tenant.id", shown(&fields.tenant_id));
+    attributes.push_some("user.id", shown(&fields.user_id));
+    attributes.push_some("session.id", shown(&fields.session_id));
 }

@@ -66,6 +66,8 @@ pub struct SpanEvent {
     pub unix_nanos: u64,
     /// Details.
     pub attributes: Vec<(Key, Value)>,
+    /// Attributes beyond the limit.
+    pub dropped_attributes: u32,
 }
 
 /// A finished span. Secrets have been taken out, values are cut at 256 characters and attributes at 64.
@@ -182,6 +184,9 @@ impl Serialize for SpanEvent {
         map.serialize_entry("timeUnixNano", &Text(self.unix_nanos))?;
         map.serialize_entry("name", &self.name)?;
         map.serialize_entry("attributes", &Attributes(&self.attributes))?;
+        if self.dropped_attributes > 0 {
+            map.serialize_entry("droppedAttributesCount", &self.dropped_attributes)?;
+        }
         map.end()
     }
 }

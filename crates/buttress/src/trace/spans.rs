@@ -42,6 +42,17 @@ pub trait SpanSink: Send + Sync + 'static {
     }
 }
 
+/// A sink that somebody else looks at too.
+impl<S: SpanSink + ?Sized> SpanSink for Arc<S> {
+    fn export(&self, spans: &[Arc<SpanRecord>]) {
+        (**self).export(spans);
+    }
+
+    fn flush(&self) -> Pin<Box<dyn Future<Output = Result<(), FlushError>> + Send + '_>> {
+        (**self).flush()
+    }
+}
+
 /// Where finished spans go. Clones share everything.
 ///
 /// Recording never waits: when the hand-over is full, the span is dropped and counted. The latest spans are kept in a ring

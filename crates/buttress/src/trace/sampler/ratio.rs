@@ -53,10 +53,9 @@ impl Ratio {
         let drawn = (explicit.is_none() && !input.random).then(|| TraceId::random().random_part());
         let random = explicit.or(drawn).unwrap_or_else(|| input.trace_id.random_part());
         if random < self.threshold || self.threshold == SPACE {
-            return Decision {
-                sampled: false,
-                tracestate: drawn.map(|drawn| state(input.tracestate, None, Some(drawn))),
-            };
+            // A threshold stands for a sampled trace only.
+            let changes = drawn.is_some() || sub_key(sub_keys, "th").is_some();
+            return Decision { sampled: false, tracestate: changes.then(|| state(input.tracestate, None, drawn)) };
         }
         Decision { sampled: true, tracestate: Some(state(input.tracestate, Some(self.threshold), drawn)) }
     }
@@ -86,6 +85,10 @@ fn state(state: &TraceState, threshold: Option<u64>, random: Option<u64>) -> Tra
         put(key, text);
     }
     let mut state = state.clone();
+    if value.is_empty() {
+        state.remove(OT);
+        return state;
+    }
     // Too long a value can only come from what others wrote there: then it stays as it was.
     let _ = state.insert(OT, &value);
     state

@@ -1,0 +1,245 @@
+//! What an exchange allocates beyond the bare service. Run with `--nocapture` to see the figures.
+#![cfg(all(feature = "trace", feature = "propagate"))]
+#![allow(clippy::unwrap_used, reason = "a helper of a test fails as the test itself does")]
+#![allow(unsafe_code, reason = "a global allocator that counts cannot be written without")]
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::cell::Cell;
+use std::convert::Infallible;
+use std::future::{Ready, ready};
+use std::hint::black_box;
+use std::pin::pin;
+use std::task::{Context as TaskContext, Poll, Waker};
+
+use buttress::context::{Context, TraceContext};
+use buttress::observe::{Exchange, Observe, ObserveLayer};
+use buttress::propagate::{InjectLayer, PropagateLayer};
+use buttress::trace::{LateDecision, Sampler, Spans, TraceLayer};
+use bytes::Bytes;
+use http::{HeaderMap, HeaderName, HeaderValue, Request, Response};
+use http_body::Body;
+use http_body_util::Full;
+use tower::{Layer, Service};
+
+struct Counting;
+
+thread_local! {
+    static ALLOCATIONS: Cell<usize> = const { Cell::new(0) };
+}
+
+fn count() {
+    // A thread that ends may allocate after its locals are gone.
+    let _ = ALLOCATIONS.try_with(|allocations| allocations.set(allocations.get() + 1));
+}
+
+// SAFETY: every call goes to the system's allocator as it came; counting touches a `Cell` of a thread-local that needs
+// no allocation and no destructor.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        count();
+        // SAFETY: the caller's promises are the system allocator's conditions.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn realloc(&self, pointer: *mut u8, layout: Layout, size: usize) -> *mut u8 {
+        count();
+        // SAFETY: as above.
+        unsafe { System.realloc(pointer, layout, size) }
+    }
+
+    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+        // SAFETY: as above.
+        unsafe { System.dealloc(pointer, layout) }
+    }
+}
+
+#[global_allocator]
+static GLOBAL: Counting = Counting;
+
+/// Answers with a response that was made beforehand.
+#[derive(Default)]
+struct Bare(Option<Response<Full<Bytes>>>);
+
+impl Service<Request<()>> for Bare {
+    type Response = Response<Full<Bytes>>;
+    type Error = Infallible;
+    type Future = Ready<Result<Self::Response, Infallible>>;
+
+    fn poll_ready(&mut self, _: &mut TaskContext<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request<()>) -> Self::Future {
+        black_box(&request);
+        ready(Ok(self.0.take().expect("called once")))
+    }
+}
+
+/// What hyper hands to a service, with values that share their bytes as hyper's do.
+fn request() -> Request<()> {
+    let mut headers = HeaderMap::with_capacity(16);
+    for (name, value) in [
+        ("host", "shop.example"),
+        ("user-agent", "curl/8"),
+        ("traceparent", "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-00"),
+        ("tracestate", "congo=t61rcWkgMzE,rojo=00f067aa0ba902b7"),
+        ("baggage", "tenant=acme,plan=gold"),
+    ] {
+        headers.insert(HeaderName::from_static(name), HeaderValue::from_static(value));
+    }
+    let mut request = Request::new(());
+    *request.uri_mut() = http::Uri::from_static("http://shop.example/items/7?page=2");
+    *request.headers_mut() = headers;
+    request
+}
+
+/// Room for this many headers in the answer.
+fn response(room: usize) -> Response<Full<Bytes>> {
+    let mut response = Response::new(Full::from(Bytes::from_static(b"answer")));
+    *response.headers_mut() = HeaderMap::with_capacity(room);
+    response
+}
+
+/// Allocations of one exchange, body included, when everything has been used before.
+fn allocations<L, B>(layer: &L, room: usize) -> usize
+where
+    L: Layer<Bare>,
+    L::Service: Service<Request<()>, Response = Response<B>, Error = Infallible>,
+    B: Body<Data = Bytes>,
+{
+    let mut counted = 0;
+    for _ in 0..3 {
+        let mut service = layer.layer(Bare(Some(response(room))));
+        let request = request();
+        let before = ALLOCATIONS.get();
+        exchange(&mut service, request);
+        counted = ALLOCATIONS.get() - before;
+    }
+    counted
+}
+
+fn exchange<S, B>(service: &mut S, request: Request<()>)
+where
+    S: Service<Request<()>, Response = Response<B>, Error = Infallible>,
+    B: Body<Data = Bytes>,
+{
+    let mut cx = TaskContext::from_waker(Waker::noop());
+    let future = pin!(service.call(request));
+    let Poll::Ready(Ok(response)) = future.poll(&mut cx) else { panic!("the answer is ready") };
+    let (_head, body) = response.into_parts();
+    let mut body = pin!(body);
+    while let Poll::Ready(Some(_)) = body.as_mut().poll_frame(&mut cx) {}
+}
+
+/// Leaves the service as it is.
+struct Nothing;
+
+impl<S> Layer<S> for Nothing {
+    type Service = S;
+
+    fn layer(&self, inner: S) -> S {
+        inner
+    }
+}
+
+fn bare(room: usize) -> usize {
+    allocations(&Nothing, room)
+}
+
+/// Propagation and tracing, fused.
+fn fused(
+    propagate: &PropagateLayer,
+    trace: &TraceLayer,
+) -> ObserveLayer<(buttress::propagate::Propagate, buttress::trace::Trace)> {
+    ObserveLayer::server((propagate.observer(), trace.observer()))
+}
+
+fn silent() -> PropagateLayer {
+    PropagateLayer::new().echo(false)
+}
+
+fn sampled_by(sampler: Sampler) -> TraceLayer {
+    TraceLayer::server(Spans::new()).sampler(sampler)
+}
+
+#[track_caller]
+fn over_bare<L, B>(what: &str, layer: &L, room: usize) -> usize
+where
+    L: Layer<Bare>,
+    L::Service: Service<Request<()>, Response = Response<B>, Error = Infallible>,
+    B: Body<Data = Bytes>,
+{
+    let over = allocations(layer, room) - bare(room);
+    println!("{what}: {over}");
+    over
+}
+
+#[test]
+fn switched_off_it_allocates_nothing() {
+    let off = fused(&PropagateLayer::new(), &sampled_by(Sampler::always_on())).enabled(false);
+    assert_eq!(over_bare("off", &off, 0), 0);
+    assert_eq!(over_bare("off, stacked", &PropagateLayer::new().enabled(false), 0), 0);
+}
+
+#[test]
+fn passing_by_an_observer_that_does_nothing_allocates_nothing() {
+    #[derive(Clone)]
+    struct Idle;
+    impl<B> Observe<B> for Idle {
+        type Probe = ();
+        fn start(&self, _: &mut Request<B>, _: &mut Exchange) {}
+    }
+    assert_eq!(over_bare("an idle observer", &ObserveLayer::server(Idle), 0), 0);
+}
+
+#[test]
+fn unsampled_it_allocates_once_for_tracestate_and_baggage() {
+    let layer = fused(&silent(), &sampled_by(Sampler::always_off()));
+    assert!(over_bare("unsampled", &layer, 0) <= 1);
+}
+
+#[test]
+fn telling_the_ids_allocates_their_two_values() {
+    let quiet = fused(&silent(), &sampled_by(Sampler::always_off()));
+    let telling = fused(&PropagateLayer::new(), &sampled_by(Sampler::always_off()));
+    let added = |room| allocations(&telling, room) - allocations(&quiet, room);
+    println!("ids in an answer with room for them: {}, in one without any header: {}", added(8), added(0));
+    assert_eq!(added(8), 2);
+    // The first header of a map allocates its two tables.
+    assert_eq!(added(0), 2 + 2);
+}
+
+#[test]
+fn sampled_it_allocates_at_most_eight_times() {
+    let layer = fused(&silent(), &sampled_by(Sampler::always_on()));
+    assert!(over_bare("sampled", &layer, 0) <= 8);
+    let telling = fused(&PropagateLayer::new(), &sampled_by(Sampler::always_on()));
+    assert!(over_bare("sampled, with ids in the answer", &telling, 8) <= 8);
+    let late = sampled_by(Sampler::always_off()).late_decision(LateDecision::errors(1));
+    assert!(over_bare("unsampled, with a late decision", &fused(&silent(), &late), 0) <= 8);
+}
+
+#[test]
+fn stacked_layers_allocate_as_little_as_fused_ones() {
+    let trace = sampled_by(Sampler::always_on());
+    let stacked = tower::ServiceBuilder::new().layer(silent()).layer(trace.clone());
+    assert_eq!(over_bare("sampled, stacked", &stacked, 0), over_bare("sampled, fused", &fused(&silent(), &trace), 0));
+}
+
+#[test]
+fn injecting_allocates_the_one_value_that_changes() {
+    let incoming = TraceContext::from_headers(request().headers()).unwrap().unwrap();
+    let context = Context::from_trace(incoming)
+        .with_tracestate(buttress::context::TraceState::from_headers(request().headers()).unwrap())
+        .with_baggage(buttress::context::Baggage::from_headers(request().headers()));
+    let over = context.enter(|| over_bare("inject", &InjectLayer::new(), 0));
+    assert_eq!(over, 1);
+    assert_eq!(over_bare("inject, without a context", &InjectLayer::new(), 0), 0);
+    let client =
+        (TraceLayer::client(Spans::new()).sampler(Sampler::always_off()).observer(), InjectLayer::new().observer());
+    let over = context.enter(|| over_bare("client, unsampled", &ObserveLayer::client(client), 0));
+    assert_eq!(over, 1);
+    let client =
+        (TraceLayer::client(Spans::new()).sampler(Sampler::always_on()).observer(), InjectLayer::new().observer());
+    assert!(context.enter(|| over_bare("client, sampled", &ObserveLayer::client(client), 0)) <= 8);
+}

@@ -1,0 +1,149 @@
+//! The handle that ties the parts together.
+#![cfg(all(feature = "telemetry", feature = "axum"))]
+#![allow(clippy::unwrap_used, reason = "a helper of a test fails as the test itself does")]
+
+mod support;
+
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::Body;
+use axum::routing::get as on_get;
+use buttress::Telemetry;
+use buttress::propagate::Hosts;
+use buttress::settings::Settings;
+use buttress::trace::{SpanKind, SpanRecord, SpanSink};
+use http::{Request, Response};
+use http_body_util::BodyExt;
+use support::{Answer, Canned, PARENT_ID, TRACE_ID, TRACEPARENT, answer, attribute, exchange, get};
+use tower::{Service, ServiceExt};
+
+fn telemetry(variables: &[(&str, &str)]) -> Telemetry {
+    let find = |name: &str| variables.iter().find(|(known, _)| *known == name).map(|(_, value)| (*value).to_owned());
+    Telemetry::new(Settings::read("storefront", find).expect("these values are accepted"))
+}
+
+/// A shop that asks its stock, which answers whatever it is asked.
+fn shop(telemetry: &Telemetry, stock: &Canned) -> Router {
+    let client = telemetry.client("stock").service(stock.clone());
+    let handler = async move || {
+        let Ok(response) = client.oneshot(get("/items/7", &[])).await;
+        drop(response.into_body().collect().await);
+        "item"
+    };
+    Router::new().route("/items/{id}", on_get(handler)).layer(telemetry.server())
+}
+
+async fn ask<S>(mut service: S, headers: &[(&str, &str)]) -> http::HeaderMap
+where
+    S: Service<Request<Body>, Response = Response<Body>, Error = std::convert::Infallible>,
+{
+    let Ok(response) = service.call(get("/items/7", headers).map(|()| Body::empty())).await;
+    let (head, body) = response.into_parts();
+    drop(body.collect().await);
+    head.headers
+}
+
+#[tokio::test]
+async fn a_call_from_a_handler_is_the_child_of_the_request() {
+    let telemetry = telemetry(&[]);
+    let stock = Canned::new(answer(200));
+    let headers = ask(shop(&telemetry, &stock), &[("traceparent", TRACEPARENT)]).await;
+
+    let [server, client] = &telemetry.latest_spans(9)[..] else { panic!("two spans") };
+    assert_eq!((server.kind, server.name.as_ref()), (SpanKind::Server, "GET /items/{id}"));
+    assert_eq!(server.parent_span_id.unwrap().to_string(), PARENT_ID);
+    assert_eq!((client.kind, client.parent_span_id), (SpanKind::Client, Some(server.span_id)));
+    assert_eq!(client.trace_id.to_string(), TRACE_ID);
+    assert_eq!(attribute(client, "server.address").unwrap(), "stock");
+    assert_eq!(headers["x-span-id"], server.span_id.to_string());
+    assert_eq!(stock.seen().0["traceparent"], format!("00-{TRACE_ID}-{}-01", client.span_id));
+}
+
+#[tokio::test]
+async fn disabled_it_passes_everything_through_untouched() {
+    let telemetry = telemetry(&[("OTEL_SDK_DISABLED", "true")]);
+    let stock = Canned::new(answer(200));
+    let headers = ask(shop(&telemetry, &stock), &[("traceparent", TRACEPARENT)]).await;
+    assert!(!headers.contains_key("x-trace-id") && !headers.contains_key("x-span-id"));
+    assert!(stock.seen().0.is_empty() && stock.seen().1.is_none());
+    assert_eq!(telemetry.spans().stats().recorded, 0);
+    for layer in [telemetry.propagate().server_timing(true)] {
+        assert!(exchange(layer, get("/", &[]), answer(200)).await.head.headers.is_empty());
+    }
+    assert!(exchange(telemetry.trace(), get("/", &[]), answer(200)).await.context.is_none());
+}
+
+#[tokio::test]
+async fn a_public_service_restarts_traces_and_links_them() {
+    let telemetry = telemetry(&[("BUTTRESS_TRUST", "public"), ("BUTTRESS_SERVER_TIMING", "true")]);
+    let headers = ask(shop(&telemetry, &Canned::new(answer(200))), &[("traceparent", TRACEPARENT)]).await;
+    let server = &telemetry.latest_spans(1)[0];
+    assert_ne!(server.trace_id.to_string(), TRACE_ID);
+    assert_eq!(server.links[0].trace.trace_id.to_string(), TRACE_ID);
+    assert!(headers["server-timing"].to_str().unwrap().ends_with("-03"));
+}
+
+#[tokio::test]
+async fn propagators_choose_the_headers_that_are_read_and_written() {
+    let telemetry = telemetry(&[("OTEL_PROPAGATORS", "b3")]);
+    let stock = Canned::new(answer(200));
+    let b3 = format!("0af7651916cd43dd8448eb211c80319c-{PARENT_ID}-1");
+    let headers = [("traceparent", TRACEPARENT), ("baggage", "a=1"), ("b3", &b3)];
+    ask(shop(&telemetry, &stock), &headers).await;
+    let server = &telemetry.latest_spans(1)[0];
+    assert_eq!(server.trace_id.to_string(), "0af7651916cd43dd8448eb211c80319c");
+    let sent = stock.seen().0;
+    assert!(sent["b3"].to_str().unwrap().starts_with("0af7651916cd43dd8448eb211c80319c-"));
+    assert!(!sent.contains_key("traceparent") && !sent.contains_key("baggage"));
+}
+
+#[tokio::test]
+async fn the_sampler_of_the_settings_decides_for_server_and_client() {
+    let telemetry = telemetry(&[("OTEL_TRACES_SAMPLER", "always_off")]);
+    ask(shop(&telemetry, &Canned::new(answer(200))), &[("traceparent", TRACEPARENT)]).await;
+    assert_eq!(telemetry.spans().stats().recorded, 0);
+}
+
+#[tokio::test]
+async fn both_parts_of_a_client_can_be_changed() {
+    let telemetry = telemetry(&[]);
+    let stock = Canned::new(answer(200));
+    let client = telemetry
+        .client("stock")
+        .trace(|trace| trace.scheme("https"))
+        .inject(|inject| inject.trace(Hosts::none()))
+        .service(stock.clone());
+    drop(client.oneshot(get("/items", &[])).await);
+    assert!(!stock.seen().0.contains_key("traceparent"));
+    assert_eq!(attribute(&telemetry.latest_spans(1)[0], "url.full").unwrap(), "https://stock/items");
+}
+
+#[derive(Clone, Default)]
+struct Kept(Arc<Mutex<Vec<Arc<SpanRecord>>>>);
+
+impl SpanSink for Kept {
+    fn export(&self, spans: &[Arc<SpanRecord>]) {
+        self.0.lock().unwrap().extend_from_slice(spans);
+    }
+}
+
+#[tokio::test]
+async fn shutting_down_delivers_what_was_recorded() {
+    let kept = Kept::default();
+    let telemetry = telemetry(&[]).with_sink(kept.clone());
+    let stock: Answer = answer(200);
+    ask(shop(&telemetry, &Canned::new(stock)), &[]).await;
+    telemetry.shutdown(Duration::from_secs(10)).await.unwrap();
+    assert_eq!(kept.0.lock().unwrap().len(), 2);
+    assert_eq!(telemetry.spans().stats().exported, 2);
+}
+
+#[tokio::test]
+async fn clones_share_their_spans() {
+    let telemetry = telemetry(&[]);
+    ask(shop(&telemetry.clone(), &Canned::new(answer(200))), &[]).await;
+    assert_eq!(telemetry.latest_spans(9).len(), 2);
+    assert!(telemetry.explain().contains("service_name = \"storefront\" (default)"));
+}
