@@ -1,0 +1,197 @@
+//! Runs the shop as anybody would: as a program of its own, seen from outside.
+
+use std::process::{Output, Stdio};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{Request, StatusCode};
+use http_body_util::{BodyExt, Full};
+use hyper_util::client::legacy::Client;
+use hyper_util::rt::TokioExecutor;
+use serde_json::Value;
+use tokio::io::{AsyncBufReadExt, BufReader, Lines};
+use tokio::process::{Child, ChildStdout, Command};
+use tokio::time::timeout;
+
+/// Longer than anything here takes on a machine that is busy with other things.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+fn shop(args: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_shop"));
+    // What the developer has set must not change what is asserted here.
+    command.args(args).env_clear().env("PORT", "0").kill_on_drop(true);
+    command
+}
+
+async fn run(args: &[&str]) -> Output {
+    timeout(PATIENCE, shop(args).output()).await.expect("ends in time").expect("starts")
+}
+
+fn last_line(stdout: &str) -> Value {
+    serde_json::from_str(stdout.lines().last().unwrap_or_default()).expect("the last line is JSON")
+}
+
+#[tokio::test]
+async fn a_run_counts_each_request_once_and_links_the_services() {
+    let output = run(&["--for", "2s", "--seed", "7"]).await;
+    let stdout = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success(), "{stdout}\n{}", String::from_utf8_lossy(&output.stderr));
+
+    let counts = last_line(&stdout);
+    let number = |value: &Value| value.as_u64().expect("a count");
+    let [requests, crossing] = ["requests", "cross_service_traces"].map(|key| number(&counts[key]));
+    let outcomes = ["ok", "error", "cancelled"].map(|key| number(&counts["outcomes"][key]));
+    assert!(requests > 0 && outcomes[0] > 0 && crossing > 0, "{counts}");
+    assert!(outcomes[1] > 0, "the faults of the run are seen: {counts}");
+    assert_eq!(outcomes.iter().sum::<u64>(), requests, "each request has one outcome: {counts}");
+    assert_eq!(number(&counts["dropped_spans"]), 0, "{counts}");
+    // Server span of the storefront, client and server span of both calls.
+    assert!(number(&counts["spans"]) >= 5 * crossing, "{counts}");
+    assert!(!stdout.contains("lost"), "{stdout}");
+}
+
+#[tokio::test]
+async fn wrong_arguments_are_told_with_what_is_accepted() {
+    for (args, accepted) in [
+        (&["--for", "10"][..], "10s, 500ms or 1m"),
+        (&["--for", "0s"], "100ms to 24h"),
+        (&["--for"], "wants a value"),
+        (&["--seed=x"], "a whole number"),
+        (&["--fro", "2s"], "--for DURATION"),
+    ] {
+        let output = run(args).await;
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(2), "{args:?}: {stderr}");
+        assert!(stderr.contains(accepted), "{args:?}: {stderr}");
+        assert!(output.stdout.is_empty(), "{args:?}");
+    }
+    assert!(run(&["--help"]).await.status.success());
+}
+
+/// A shop that stays open until it is dropped.
+struct Open {
+    child: Child,
+    stdout: Lines<BufReader<ChildStdout>>,
+    url: String,
+}
+
+impl Open {
+    async fn start() -> Self {
+        let mut child = shop(&[]).stdout(Stdio::piped()).spawn().expect("starts");
+        let mut stdout = BufReader::new(child.stdout.take().expect("piped")).lines();
+        let first = timeout(PATIENCE, stdout.next_line()).await.expect("speaks in time").expect("reads");
+        let first = first.expect("says where it is");
+        let url = first.split_whitespace().find(|word| word.starts_with("http://")).expect("an URL").to_owned();
+        Self { child, stdout, url }
+    }
+
+    async fn ask(&self, request: http::request::Builder, body: &'static str) -> (http::response::Parts, Value) {
+        let client = Client::builder(TokioExecutor::new()).build_http::<Full<Bytes>>();
+        let request = request.body(Full::from(body)).expect("a request");
+        let response = timeout(PATIENCE, client.request(request)).await.expect("in time").expect("an answer");
+        let (head, body) = response.into_parts();
+        let body = body.collect().await.expect("a body").to_bytes();
+        (head, serde_json::from_slice(&body).expect("JSON"))
+    }
+
+    async fn get(&self, path: &str) -> (http::response::Parts, Value) {
+        self.ask(Request::get(format!("{}{path}", self.url)), "").await
+    }
+
+    async fn post(&self, path: &str) -> (http::response::Parts, Value) {
+        self.ask(Request::post(format!("{}{path}", self.url)), "").await
+    }
+
+    /// Orders a lamp, and answers with the spans of that.
+    async fn order(&self) -> (StatusCode, Vec<Value>) {
+        let request = Request::post(format!("{}/orders", self.url)).header("content-type", "application/json");
+        let (head, _) = self.ask(request, r#"{"item":"lamp"}"#).await;
+        let id = head.headers["x-trace-id"].to_str().expect("text").to_owned();
+        let (_, spans) = self.get(&format!("/debug/traces/{id}")).await;
+        (head.status, spans.as_array().expect("spans").clone())
+    }
+}
+
+fn find<'a>(spans: &'a [Value], service: &str, kind: u64) -> Vec<&'a Value> {
+    spans.iter().filter(|span| span["service"] == service && span["kind"] == kind).collect()
+}
+
+#[tokio::test]
+async fn one_trace_is_linked_across_the_three_services() {
+    let open = Open::start().await;
+    let (status, spans) = open.order().await;
+    assert_eq!(status, StatusCode::CREATED);
+    assert_eq!(spans.len(), 5, "{spans:#?}");
+
+    let root = &spans[0];
+    assert_eq!((&root["service"], &root["name"]), (&"storefront".into(), &"POST /orders".into()));
+    let calls = find(&spans, "storefront", 3);
+    assert!(calls.iter().all(|call| call["parentSpanId"] == root["spanId"]), "{spans:#?}");
+    for (service, name) in [("inventory", "shop.Inventory/Reserve"), ("payments", "POST /charges")] {
+        let served = find(&spans, service, 2);
+        assert_eq!(served.len(), 1, "{spans:#?}");
+        assert_eq!(served[0]["name"], name);
+        assert!(calls.iter().any(|call| call["spanId"] == served[0]["parentSpanId"]), "{spans:#?}");
+        assert_eq!(served[0]["traceId"], root["traceId"]);
+    }
+    let starts: Vec<u64> =
+        spans.iter().map(|span| span["startTimeUnixNano"].as_str().expect("text").parse().expect("number")).collect();
+    assert!(starts.is_sorted(), "{starts:?}");
+}
+
+#[tokio::test]
+async fn faults_are_switched_while_it_runs_and_seen_in_the_traces() {
+    let open = Open::start().await;
+    let (_, none) = open.get("/faults").await;
+    assert_eq!(none["payments"]["kind"], "none");
+
+    // kind, what the caller gets, what the span of payments comes to, why
+    for (kind, status, outcome, error) in [
+        ("errors", StatusCode::BAD_GATEWAY, "error", Some("503")),
+        ("break", StatusCode::BAD_GATEWAY, "error", Some("connection_reset")),
+        ("hang", StatusCode::GATEWAY_TIMEOUT, "cancelled", None),
+        ("slow&ms=50", StatusCode::CREATED, "ok", None),
+    ] {
+        let (_, faults) = open.post(&format!("/faults/payments?kind={kind}")).await;
+        assert_eq!(faults["inventory"]["kind"], "none");
+        let (answered, spans) = open.order().await;
+        assert_eq!(answered, status, "{kind}");
+        let served = find(&spans, "payments", 2)[0];
+        assert_eq!(served["outcome"], outcome, "{kind}: {served:#}");
+        assert_eq!(served["attributes"]["error.type"].as_str(), error, "{kind}: {served:#}");
+    }
+    let (_, failed) = open.get("/debug/traces?outcome=error").await;
+    assert!(failed.as_array().expect("traces").iter().any(|trace| trace["error_type"] == "504"), "{failed:#}");
+
+    open.post("/faults/payments?kind=none").await;
+    open.post("/faults/inventory?kind=errors").await;
+    let (answered, spans) = open.order().await;
+    assert_eq!(answered, StatusCode::BAD_GATEWAY);
+    assert_eq!(find(&spans, "inventory", 2)[0]["attributes"]["rpc.status_code"], "UNAVAILABLE");
+    assert!(find(&spans, "payments", 2).is_empty());
+
+    let (wrong, _) = open.post("/faults/payments?kind=none&share=2").await;
+    assert_eq!(wrong.status, StatusCode::BAD_REQUEST);
+    let (_, spans) = open.get("/debug/spans?limit=1000").await;
+    let looked_at =
+        |span: &Value| span["attributes"]["url.path"].as_str().is_some_and(|path| !path.starts_with("/orders"));
+    let pages =
+        spans.as_array().expect("spans").iter().filter(|span| span["service"] == "storefront" && span["kind"] == 2);
+    assert!(pages.filter(|span| looked_at(span)).all(|span| span["name"] == "GET /items/{id}"), "{spans:#}");
+}
+
+#[cfg(unix)]
+#[tokio::test]
+async fn an_interrupt_closes_the_shop_and_counts() {
+    let mut open = Open::start().await;
+    open.order().await;
+    let id = open.child.id().expect("runs").to_string();
+    let told = Command::new("kill").args(["-INT", &id]).status().await.expect("kill is there");
+    assert!(told.success());
+    let mut last = String::new();
+    while let Some(line) = timeout(PATIENCE, open.stdout.next_line()).await.expect("in time").expect("reads") {
+        last = line;
+    }
+    assert!(timeout(PATIENCE, open.child.wait()).await.expect("in time").expect("ends").success());
+    assert!(last_line(&last)["cross_service_traces"].as_u64() > Some(0), "{last}");
+}
