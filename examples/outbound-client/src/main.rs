@@ -74,8 +74,8 @@ where
 
 fn line(span: &SpanRecord) -> String {
     let SpanRecord { trace_id, span_id, name, outcome, .. } = span;
-    let attribute = |key: &str| span.attribute(key).map(ToString::to_string).unwrap_or_default();
-    let (url, status) = (attribute("url.full"), attribute("http.response.status_code"));
-    let error = attribute("error.type");
-    format!("{trace_id} {span_id} {name} {url} {status}{error} {outcome} {:?}", span.duration())
+    let attribute = |key: &str| span.attribute(key).map(ToString::to_string);
+    let url = attribute("url.full").unwrap_or_default();
+    let status = attribute("http.response.status_code").or_else(|| attribute("error.type")).unwrap_or_default();
+    format!("{trace_id} {span_id} {name} {url} {status} {outcome} {:?}", span.duration())
 }

@@ -12,7 +12,8 @@ use crate::proto::{GreetRequest, Greeting};
 
 pub(crate) async fn run(port: u16) -> Result<(), Box<dyn Error>> {
     let telemetry = Telemetry::from_env("tonic-client")?;
-    let channel = Endpoint::from_shared(format!("http://127.0.0.1:{port}"))?.connect().await?;
+    let endpoint = Endpoint::from_shared(format!("http://127.0.0.1:{port}"))?;
+    let channel = endpoint.connect().await.map_err(|_| format!("no server on port {port}: start one first"))?;
     // Around the channel: a span for each call, its context in the metadata.
     let mut greeter = GreeterClient::new(telemetry.client("greeter").service(channel));
 
