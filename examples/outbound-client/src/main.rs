@@ -2,8 +2,6 @@
 
 mod echo;
 
-use std::error::Error;
-
 use buttress::context::Context;
 use buttress::trace::SpanRecord;
 use buttress::{Telemetry, context::Baggage};
@@ -12,10 +10,10 @@ use http::{Request, Response};
 use http_body_util::{BodyExt, Empty};
 use hyper_util::client::legacy::Client;
 use hyper_util::rt::TokioExecutor;
-use tower::{ServiceExt, service_fn};
+use tower::{BoxError, ServiceExt, service_fn};
 
 #[tokio::main]
-async fn main() -> Result<(), Box<dyn Error>> {
+async fn main() -> Result<(), BoxError> {
     let telemetry = Telemetry::from_env("outbound-client")?;
     let address = echo::start().await?;
 
@@ -29,8 +27,8 @@ async fn main() -> Result<(), Box<dyn Error>> {
         let arrived = with_reqwest(&telemetry, &format!("http://{address}/prices/7")).await?;
         println!("What arrived from reqwest:\n{arrived}");
         let refused = with_reqwest(&telemetry, "http://127.0.0.1:1/nobody-listens").await;
-        println!("Where nobody listens: {}\n", refused.expect_err("nothing listens on port 1"));
-        Ok::<_, Box<dyn Error>>(())
+        println!("Where nobody listens:\n  {}\n", refused.expect_err("nothing listens on port 1"));
+        Ok::<_, BoxError>(())
     };
     context.scope(calls).await?;
 
@@ -41,7 +39,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-async fn with_hyper_util(telemetry: &Telemetry, url: &str) -> Result<String, Box<dyn Error>> {
+async fn with_hyper_util(telemetry: &Telemetry, url: &str) -> Result<String, BoxError> {
     let client = Client::builder(TokioExecutor::new()).build_http();
     // Around the transport, so that each attempt on the wire is a span.
     let client = telemetry.client("stock").service(client);
@@ -49,12 +47,16 @@ async fn with_hyper_util(telemetry: &Telemetry, url: &str) -> Result<String, Box
     text(answer).await
 }
 
-async fn with_reqwest(telemetry: &Telemetry, url: &str) -> Result<String, Box<dyn Error>> {
+async fn with_reqwest(telemetry: &Telemetry, url: &str) -> Result<String, BoxError> {
     let client = reqwest::Client::builder().no_proxy().build()?;
-    // reqwest has a request of its own; this makes of its client a service of `http` requests.
+    // reqwest has a request of its own; this makes of its client a service of `http` requests. The error is boxed so that
+    // the layer can look into its sources: the span says `connection_refused` instead of the name of reqwest's type.
     let client = service_fn(move |request: Request<reqwest::Body>| {
         let client = client.clone();
-        async move { client.execute(request.try_into()?).await.map(Response::<reqwest::Body>::from) }
+        async move {
+            let answer = client.execute(request.try_into()?).await?;
+            Ok::<_, BoxError>(Response::<reqwest::Body>::from(answer))
+        }
     });
     // Around the adapter; where reqwest follows a redirect, the span covers the calls together.
     let client = telemetry.client("prices").service(client);
@@ -63,12 +65,12 @@ async fn with_reqwest(telemetry: &Telemetry, url: &str) -> Result<String, Box<dy
 }
 
 /// Reads the body to its end, where the span ends too.
-async fn text<B>(answer: Response<B>) -> Result<String, Box<dyn Error>>
+async fn text<B>(answer: Response<B>) -> Result<String, BoxError>
 where
     B: http_body::Body,
-    B::Error: Error + 'static,
+    B::Error: Into<BoxError>,
 {
-    let bytes = answer.into_body().collect().await?.to_bytes();
+    let bytes = answer.into_body().collect().await.map_err(Into::into)?.to_bytes();
     Ok(String::from_utf8(bytes.into())?)
 }
 

@@ -51,5 +51,5 @@ async fn a_connection_that_fails_is_an_error_with_a_name() {
     let printed = printed().await;
     let span =
         printed.lines().find(|line| line.contains("GET http://127.0.0.1:1/")).expect("a span of the failed call");
-    assert!(span.contains(" error "), "{span}");
+    assert!(span.contains(" connection_refused error "), "{span}");
 }
