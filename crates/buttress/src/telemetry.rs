@@ -11,7 +11,7 @@ use crate::classify::HttpClassifier;
 use crate::observe::{ObserveLayer, Observed};
 use crate::propagate::{B3, Hosts, Inject, InjectLayer, Propagate, PropagateLayer, TrustPolicy};
 use crate::settings::{Exporter, Settings, SettingsError, TrustName};
-use crate::trace::{FlushError, JsonLines, SpanRecord, SpanSink, Spans, Trace, TraceLayer};
+use crate::trace::{FlushError, JsonLines, Sampler, SpanRecord, SpanSink, Spans, Trace, TraceLayer};
 
 /// Everything of one service: its settings, its spans, its layers. Clones share everything.
 ///
@@ -26,6 +26,7 @@ use crate::trace::{FlushError, JsonLines, SpanRecord, SpanSink, Spans, Trace, Tr
 #[derive(Clone)]
 pub struct Telemetry {
     settings: Arc<Settings>,
+    sampler: Sampler,
     spans: Spans,
 }
 
@@ -48,7 +49,27 @@ impl Telemetry {
         if settings.enabled.value && settings.traces_exporter.value == Exporter::Console {
             spans.add_sink(JsonLines::new(io::stdout()));
         }
-        Self { settings: Arc::new(settings), spans }
+        Self { sampler: settings.sampler(), settings: Arc::new(settings), spans }
+    }
+
+    /// Samples servers and clients with this in place of the sampler of the settings, which can be one of its parts:
+    ///
+    /// ```
+    /// use buttress::Telemetry;
+    /// use buttress::observe::When;
+    /// use buttress::trace::Sampler;
+    ///
+    /// let telemetry = Telemetry::from_env("storefront")?;
+    /// let quiet = [(When::path("/healthz"), Sampler::always_off())];
+    /// let sampler = Sampler::rules(quiet, telemetry.settings().sampler());
+    /// let telemetry = telemetry.with_sampler(sampler);
+    /// # let _ = telemetry;
+    /// # Ok::<(), buttress::settings::SettingsError>(())
+    /// ```
+    #[must_use]
+    pub fn with_sampler(mut self, sampler: Sampler) -> Self {
+        self.sampler = sampler;
+        self
     }
 
     /// Adds a sink for finished spans.
@@ -85,7 +106,7 @@ impl Telemetry {
 
     /// The tracing of [`server`](Self::server), to be changed and stacked by hand.
     pub fn trace(&self) -> TraceLayer {
-        TraceLayer::server(self.spans.clone()).sampler(self.settings.sampler()).enabled(self.settings.enabled.value)
+        TraceLayer::server(self.spans.clone()).sampler(self.sampler.clone()).enabled(self.settings.enabled.value)
     }
 
     /// The layer of a client that calls the service `name`: a span for each request, and its context in the headers.
@@ -102,7 +123,7 @@ impl Telemetry {
         if propagators.b3multi {
             inject = inject.b3(B3::Multi);
         }
-        let trace = TraceLayer::client(self.spans.clone()).sampler(self.settings.sampler()).server_authority(name);
+        let trace = TraceLayer::client(self.spans.clone()).sampler(self.sampler.clone()).server_authority(name);
         ClientLayer { trace, inject, enabled: self.settings.enabled.value }
     }
 

@@ -1,89 +1,90 @@
-//! The service that W3C's trace-context test suite drives: it is told whom to call, and calls them in the trace of the
-//! request that told it.
+//! A service to test W3C Trace Context with: it does the calls that it is asked for, and passes its context on.
+//!
+//! `POST /test` takes a JSON array of `{"url": .., "arguments": ..}`, posts the arguments to each URL in order, each call
+//! with a span id of its own, and then answers 200. Nothing but `PORT` is asked of the environment.
 
+use std::error::Error;
 use std::net::Ipv4Addr;
+use std::time::Duration;
 
+use axum::body::Bytes;
 use axum::extract::State;
+use axum::http::StatusCode;
 use axum::routing::post;
-use axum::{Json, Router};
+use axum::{Router, serve};
 use buttress::Telemetry;
+use buttress::observe::Observed;
+use buttress::propagate::Inject;
 use buttress::settings::Settings;
-use bytes::Bytes;
+use buttress::trace::Trace;
+use http::Request;
 use http::header::CONTENT_TYPE;
-use http::{Request, StatusCode};
 use http_body_util::{BodyExt, Full};
-use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::client::legacy::{self, Client};
 use hyper_util::rt::TokioExecutor;
 use serde::Deserialize;
-use serde_json::Value;
+use tokio::net::TcpListener;
 use tower::ServiceExt;
 
-type BoxError = Box<dyn std::error::Error + Send + Sync>;
-type HttpClient = Client<HttpConnector, Full<Bytes>>;
+/// hyper's client, inside the layers that trace each call and write its context into the headers.
+type TracedClient = Observed<Client<HttpConnector, Full<Bytes>>, (Trace, Inject)>;
 
-/// One call to make.
 #[derive(Deserialize)]
 struct Call {
     url: String,
-    arguments: Value,
-}
-
-#[derive(Clone)]
-struct Caller {
-    telemetry: Telemetry,
-    client: HttpClient,
+    arguments: serde_json::Value,
 }
 
 #[tokio::main]
-async fn main() -> Result<(), BoxError> {
-    // Nothing of the environment but the port: the suite tests the defaults.
+async fn main() -> Result<(), Box<dyn Error>> {
     let telemetry = Telemetry::new(Settings::read("conformance", |_| None)?);
-    let client = Client::builder(TokioExecutor::new()).build_http();
+    let client = telemetry.client("callee").service(Client::builder(TokioExecutor::new()).build_http());
     let app = Router::new()
-        .route("/test", post(call_all))
-        .with_state(Caller { telemetry: telemetry.clone(), client })
-        // Outermost, so that the calls are made in the trace of the request that asks for them.
-        .layer(telemetry.server());
-    let listener = tokio::net::TcpListener::bind((Ipv4Addr::LOCALHOST, port()?)).await?;
-    println!("listening on http://{}/test", listener.local_addr()?);
-    axum::serve(listener, app).with_graceful_shutdown(interrupted()).await?;
+        .route("/test", post(test))
+        // Around every route, so that the handler runs in the caller's context.
+        .layer(telemetry.server())
+        .with_state(client);
+
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port(5000))).await?;
+    println!("conformance listens on http://{}", listener.local_addr()?);
+    serve(listener, app).with_graceful_shutdown(interrupted()).await?;
+    telemetry.shutdown(Duration::from_secs(5)).await?;
     Ok(())
 }
 
-/// Makes the calls one after the other, each with a span of its own.
-async fn call_all(State(caller): State<Caller>, Json(calls): Json<Vec<Call>>) -> Result<(), (StatusCode, String)> {
-    for call in calls {
-        let url = call.url.clone();
-        caller.call(call).await.map_err(|error| (StatusCode::BAD_GATEWAY, format!("{url}: {error}\n")))?;
+async fn test(State(client): State<TracedClient>, body: Bytes) -> (StatusCode, String) {
+    let calls: Vec<Call> = match serde_json::from_slice(&body) {
+        Ok(calls) => calls,
+        Err(error) => return (StatusCode::BAD_REQUEST, format!("{error}\n")),
+    };
+    for Call { url, arguments } in calls {
+        if let Err(error) = call(&client, &url, arguments.to_string()).await {
+            return (StatusCode::BAD_GATEWAY, format!("{url}: {error}\n"));
+        }
     }
+    (StatusCode::OK, String::new())
+}
+
+async fn call(client: &TracedClient, url: &str, arguments: String) -> Result<(), Box<dyn Error + Send + Sync>> {
+    let request =
+        Request::post(url).header(CONTENT_TYPE, "application/json").body(Full::new(Bytes::from(arguments)))?;
+    let answer = client.clone().oneshot(request).await.map_err(described)?;
+    // To its end, where the span of the call ends too.
+    answer.into_body().collect().await?;
     Ok(())
 }
 
-impl Caller {
-    async fn call(&self, call: Call) -> Result<(), BoxError> {
-        let request = Request::post(call.url)
-            .header(CONTENT_TYPE, "application/json")
-            .body(Full::new(serde_json::to_vec(&call.arguments)?.into()))?;
-        // Around the transport: a span for each call, and its context in the headers that leave.
-        let client = self.telemetry.client("callee").service(self.client.clone());
-        let response = client.oneshot(request).await?;
-        response.into_body().collect().await?;
-        Ok(())
-    }
+/// The client's error says that the connection failed, its source says why.
+fn described(error: legacy::Error) -> String {
+    error.source().map_or_else(|| error.to_string(), |why| format!("{error}: {why}"))
 }
 
-#[allow(clippy::disallowed_methods, reason = "the port of an example is no setting of the library")]
-fn port() -> Result<u16, BoxError> {
-    match std::env::var("PORT") {
-        Ok(port) => port.parse().map_err(|_| format!("PORT is {port:?}; accepted is a number from 0 to 65535").into()),
-        Err(_) => Ok(5000),
-    }
+#[allow(clippy::disallowed_methods, reason = "the port is the program's own setting, not one of its telemetry")]
+fn port(default: u16) -> u16 {
+    std::env::var("PORT").ok().and_then(|port| port.parse().ok()).unwrap_or(default)
 }
 
 async fn interrupted() {
-    // Without signals the server runs until it is killed.
-    if tokio::signal::ctrl_c().await.is_err() {
-        std::future::pending::<()>().await;
-    }
+    tokio::signal::ctrl_c().await.expect("the runtime can wait for ctrl-c");
 }

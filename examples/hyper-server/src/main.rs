@@ -1,2 +1,89 @@
-//! A hyper server.
-fn main() {}
+//! A server on hyper alone: no router, no framework, the same layer. Prints each span as a line of JSON.
+
+use std::convert::Infallible;
+use std::error::Error;
+use std::io;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::pin::pin;
+use std::time::Duration;
+
+use buttress::Telemetry;
+use buttress::observe::{Peer, Route};
+use buttress::trace::JsonLines;
+use bytes::Bytes;
+use http::{Request, Response, StatusCode};
+use http_body_util::Full;
+use hyper::body::Incoming;
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use hyper_util::server::conn::auto;
+use hyper_util::server::graceful::GracefulShutdown;
+use hyper_util::service::TowerToHyperService;
+use tokio::net::{TcpListener, TcpStream};
+use tower::ServiceBuilder;
+
+#[tokio::main]
+async fn main() -> Result<(), Box<dyn Error>> {
+    let telemetry = Telemetry::from_env("hyper-server")?.with_sink(JsonLines::new(io::stdout()));
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port(3001))).await?;
+    println!("hyper-server listens on http://{}", listener.local_addr()?);
+
+    let connections = GracefulShutdown::new();
+    let mut interrupted = pin!(tokio::signal::ctrl_c());
+    loop {
+        tokio::select! {
+            accepted = listener.accept() => match accepted {
+                Ok((stream, peer)) => serve(stream, peer, &telemetry, &connections),
+                // Out of file descriptors, or gone again: neither is the end of the server.
+                Err(error) => eprintln!("not accepted: {error}"),
+            },
+            result = &mut interrupted => {
+                result?;
+                break;
+            }
+        }
+    }
+    connections.shutdown().await;
+    // Last, when no request is left that could add a span.
+    telemetry.shutdown(Duration::from_secs(5)).await?;
+    Ok(())
+}
+
+fn serve(stream: TcpStream, peer: SocketAddr, telemetry: &Telemetry, connections: &GracefulShutdown) {
+    let service = ServiceBuilder::new()
+        // Outermost, because only the accept loop knows the peer, and the layer below looks for it.
+        .map_request(move |mut request: Request<Incoming>| {
+            request.extensions_mut().insert(Peer(peer));
+            request
+        })
+        // Around everything whose time shall count.
+        .layer(telemetry.server())
+        .service_fn(answer);
+    let builder = auto::Builder::new(TokioExecutor::new());
+    let connection = builder.serve_connection(TokioIo::new(stream), TowerToHyperService::new(service)).into_owned();
+    let connection = connections.watch(connection);
+    tokio::spawn(async move {
+        if let Err(error) = connection.await {
+            eprintln!("{peer}: {error}");
+        }
+    });
+}
+
+async fn answer(request: Request<Incoming>) -> Result<Response<Full<Bytes>>, Infallible> {
+    let path = request.uri().path();
+    let (status, route, text) = match path.strip_prefix("/hello/") {
+        Some(name) => (StatusCode::OK, Some("/hello/{name}"), format!("hello, {name}\n")),
+        None => (StatusCode::NOT_FOUND, None, "nothing here\n".to_owned()),
+    };
+    let mut response = Response::new(Full::from(text));
+    *response.status_mut() = status;
+    if let Some(template) = route {
+        // There is no router to tell the route: the span takes it from here.
+        response.extensions_mut().insert(Route::from_static(template));
+    }
+    Ok(response)
+}
+
+#[allow(clippy::disallowed_methods, reason = "the port is the program's own setting, not one of its telemetry")]
+fn port(default: u16) -> u16 {
+    std::env::var("PORT").ok().and_then(|port| port.parse().ok()).unwrap_or(default)
+}
