@@ -147,6 +147,16 @@ proptest! {
 }
 
 #[test]
+fn the_threshold_itself_is_sampled_and_the_number_below_it_is_not() {
+    let half = 1_u64 << 55;
+    for (random, sampled) in [(half, true), (half - 1, false)] {
+        assert_eq!(decide(ratio(0.5), random_trace(u128::from(random)), "").is_sampled(), sampled);
+        let tracestate = format!("ot=rv:{random:014x}");
+        assert_eq!(decide(ratio(0.5), random_trace(1), &tracestate).is_sampled(), sampled);
+    }
+}
+
+#[test]
 fn the_threshold_of_a_half_is_written_short() {
     let sampled = decide(ratio(0.5), random_trace(u128::MAX), "");
     assert_eq!(sampled.tracestate().as_str(), "ot=th:8");
@@ -398,13 +408,14 @@ mod debug_header {
         assert!(is_forced(&signed(&ours(), Duration::from_secs(u64::MAX / 2))).await, "cut to a day");
     }
 
+    /// Signed with our key, long ago and for a day that is too far away.
     #[tokio::test]
-    async fn an_expired_signature_forces_nothing() {
-        let good = signed(&ours(), Duration::from_secs(60));
-        let (expiry, hex) = good.split_once('.').unwrap();
-        let before = expiry.parse::<u64>().unwrap() - 61;
-        assert!(!is_forced(&format!("{before}.{hex}")).await);
-        assert!(!is_forced(&format!("1000000000.{hex}")).await);
+    async fn a_good_signature_that_is_expired_or_lives_too_long_forces_nothing() {
+        let expired = "1000000000.3f6cb0ed14bed0dc248c2c8fabafe816fcdd055ea718c04f8e6a925e59ddd78c";
+        let far = "99999999999.4f128ca4ba301f85cd8d1d9a0715d5d4633913fb74bf6329cab34217089d898c";
+        for value in [expired, far] {
+            assert!(!is_forced(value).await, "{value}");
+        }
     }
 
     #[tokio::test]

@@ -87,7 +87,7 @@ async fn a_public_service_restarts_traces_and_links_them() {
 
 #[tokio::test]
 async fn propagators_choose_the_headers_that_are_read_and_written() {
-    let telemetry = telemetry(&[("OTEL_PROPAGATORS", "b3")]);
+    let telemetry = telemetry(&[("OTEL_PROPAGATORS", "b3,b3multi")]);
     let stock = Canned::new(answer(200));
     let b3 = format!("0af7651916cd43dd8448eb211c80319c-{PARENT_ID}-1");
     let headers = [("traceparent", TRACEPARENT), ("baggage", "a=1"), ("b3", &b3)];
@@ -96,6 +96,7 @@ async fn propagators_choose_the_headers_that_are_read_and_written() {
     assert_eq!(server.trace_id.to_string(), "0af7651916cd43dd8448eb211c80319c");
     let sent = stock.seen().0;
     assert!(sent["b3"].to_str().unwrap().starts_with("0af7651916cd43dd8448eb211c80319c-"));
+    assert_eq!(sent["x-b3-traceid"], "0af7651916cd43dd8448eb211c80319c");
     assert!(!sent.contains_key("traceparent") && !sent.contains_key("baggage"));
 }
 

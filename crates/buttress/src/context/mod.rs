@@ -106,6 +106,7 @@ pub(crate) struct Shared {
 /// The flags of one span, for the layer outside of the one that decides on them.
 #[cfg(feature = "propagate")]
 pub(crate) struct DecidedFlags {
+    #[cfg_attr(not(feature = "trace"), allow(dead_code, reason = "only the tracing layer decides"))]
     span_id: SpanId,
     flags: AtomicU8,
 }

@@ -53,7 +53,8 @@ struct Config {
     baggage: Hosts,
     fields: Hosts,
     tracecontext: bool,
-    b3: Option<B3>,
+    b3_single: bool,
+    b3_multi: bool,
     host: Option<String>,
 }
 
@@ -67,7 +68,8 @@ impl InjectLayer {
             baggage: any,
             fields: Hosts::none(),
             tracecontext: true,
-            b3: None,
+            b3_single: false,
+            b3_multi: false,
             host: None,
         };
         Self { config: Arc::new(config), enabled: true }
@@ -103,10 +105,13 @@ impl InjectLayer {
         self.with(|config| config.tracecontext = tracecontext)
     }
 
-    /// Writes B3 headers too.
+    /// Writes B3 headers of this form too; both forms when it is said for both.
     #[must_use]
     pub fn b3(self, form: B3) -> Self {
-        self.with(|config| config.b3 = Some(form))
+        self.with(|config| match form {
+            B3::Single => config.b3_single = true,
+            B3::Multi => config.b3_multi = true,
+        })
     }
 
     /// The host to look up when the request names none, as in front of a tonic channel.
@@ -192,8 +197,8 @@ impl Config {
                 headers.insert(TRACEPARENT, context.trace().to_header());
                 replace(headers, TRACESTATE, context.tracestate().header().filter(|_| allowed.tracestate));
             }
-            if let Some(form) = self.b3 {
-                b3::inject(form, &context.trace(), context.is_decided(), headers);
+            for (form, _) in [(B3::Single, self.b3_single), (B3::Multi, self.b3_multi)].iter().filter(|(_, on)| *on) {
+                b3::inject(*form, &context.trace(), context.is_decided(), headers);
             }
         }
         if allowed.baggage {
