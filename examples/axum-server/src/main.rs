@@ -1,5 +1,7 @@
 //! An axum server whose requests are traced, with the latest spans to look at under `/debug/spans`.
 
+#![forbid(unsafe_code)]
+
 use std::error::Error;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};

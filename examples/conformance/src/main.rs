@@ -3,6 +3,8 @@
 //! `POST /test` takes a JSON array of `{"url": .., "arguments": ..}`, posts the arguments to each URL in order, each call
 //! with a span id of its own, and then answers 200. Nothing but `PORT` is asked of the environment.
 
+#![forbid(unsafe_code)]
+
 use std::error::Error;
 use std::net::Ipv4Addr;
 use std::time::Duration;

@@ -1,5 +1,7 @@
 //! A server on hyper alone: no router, no framework, the same layer. Prints each span as a line of JSON.
 
+#![forbid(unsafe_code)]
+
 use std::convert::Infallible;
 use std::error::Error;
 use std::io;

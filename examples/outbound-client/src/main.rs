@@ -1,5 +1,7 @@
 //! Two HTTP clients, hyper-util's and reqwest, wrapped by the same layer: a span for each call, its context in the headers.
 
+#![forbid(unsafe_code)]
+
 mod echo;
 
 use buttress::context::Context;

@@ -1,5 +1,7 @@
 //! A gRPC server whose calls are traced to their trailers, and with `--call` a client to try it.
 
+#![forbid(unsafe_code)]
+
 mod client;
 mod server;
 
