@@ -313,3 +313,15 @@ async fn answers_that_break_off_or_make_no_sense_are_named_so() {
     assert_eq!(name_of_answer(b"HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\nhalf").await, "unexpected_eof");
     assert_eq!(name_of_answer(b"this is no HTTP\r\n\r\n").await, "malformed_message");
 }
+
+#[tokio::test]
+async fn a_grpc_status_that_comes_as_an_error_tells_its_code() {
+    let recorder = Recorder::default();
+    let failing = tower::service_fn(async |_: Request<()>| {
+        Err::<http::Response<Empty<Bytes>>, _>(tonic::Status::resource_exhausted("no more"))
+    });
+    let request = Request::post("/echo.Echo/Say").header("content-type", "application/grpc").body(()).unwrap();
+    let answered = ObserveLayer::client(recorder.clone()).layer(failing).oneshot(request).await;
+    assert!(answered.is_err());
+    assert_eq!(recorder.only().verdict(), (Ending::Failed, Outcome::Error, Some("RESOURCE_EXHAUSTED")));
+}

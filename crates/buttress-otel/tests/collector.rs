@@ -3,61 +3,24 @@
 
 mod support;
 
-use std::convert::Infallible;
 use std::time::Duration;
 
 use buttress::Telemetry;
 use buttress::settings::Settings;
-use http::{Request, Response};
-use http_body_util::{BodyExt, Full};
-use hyper::body::{Bytes, Incoming};
-use hyper::service::service_fn;
-use hyper_util::rt::TokioIo;
 use opentelemetry_proto::tonic::collector::trace::v1::trace_service_server::{TraceService, TraceServiceServer};
 use opentelemetry_proto::tonic::collector::trace::v1::{ExportTraceServiceRequest, ExportTraceServiceResponse};
 use opentelemetry_proto::tonic::common::v1::any_value::Value;
-use prost::Message;
+use support::collector::{Got, http_collector};
 use support::serve;
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 
 const LONG: Duration = Duration::from_secs(60);
 
-/// A request that a collector got: where to, with which key, and what.
-struct Got {
-    path: String,
-    key: Option<String>,
-    request: ExportTraceServiceRequest,
-}
-
 fn telemetry(variables: &[(&str, String)]) -> Telemetry {
     let lookup = |name: &str| variables.iter().find(|(key, _)| *key == name).map(|(_, value)| value.clone());
     let settings = Settings::read("storefront", lookup).expect("the settings are fine");
     buttress_otel::connect(Telemetry::new(settings)).expect("the exporter can be made")
-}
-
-async fn http_collector() -> (String, mpsc::UnboundedReceiver<Got>) {
-    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
-    let address = listener.local_addr().expect("it is bound");
-    let (sender, receiver) = mpsc::unbounded_channel();
-    tokio::spawn(async move {
-        while let Ok((stream, _)) = listener.accept().await {
-            let sender = sender.clone();
-            let service = service_fn(move |request: Request<Incoming>| {
-                let sender = sender.clone();
-                async move {
-                    let path = request.uri().path().to_owned();
-                    let key = request.headers().get("x-key").and_then(|key| key.to_str().ok()).map(str::to_owned);
-                    let body = request.into_body().collect().await.expect("a whole body").to_bytes();
-                    let request = ExportTraceServiceRequest::decode(body).expect("protobuf");
-                    let _ = sender.send(Got { path, key, request });
-                    Ok::<_, Infallible>(Response::new(Full::<Bytes>::default()))
-                }
-            });
-            tokio::spawn(hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service));
-        }
-    });
-    (format!("http://{address}"), receiver)
 }
 
 struct GrpcCollector(mpsc::UnboundedSender<Got>);

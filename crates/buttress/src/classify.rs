@@ -235,9 +235,7 @@ impl Classify for HttpClassifier {
         match seen.how {
             How::Complete { trailers } => self.complete(seen, *trailers),
             How::Upgraded => Verdict::ok(),
-            How::Failed(fault) | How::BodyFailed(fault) => {
-                Verdict::error(ErrorType::Name(fault.name()), code(GrpcCode::UNKNOWN))
-            }
+            How::Failed(fault) | How::BodyFailed(fault) => Verdict::of_fault(fault, seen.grpc.is_some()),
             How::DroppedBeforeHead => Verdict::cancelled(seen),
             How::DroppedInBody => self.dropped_in_body(seen),
             How::Panicked => Verdict {
@@ -260,6 +258,14 @@ impl Verdict {
 
     const fn error(error_type: ErrorType, grpc_code: Option<GrpcCode>) -> Self {
         Self { outcome: Outcome::Error, error_type: Some(error_type), grpc_code }
+    }
+
+    /// An error that is a gRPC status tells its code; any other has a name.
+    fn of_fault(fault: &Fault<'_>, is_grpc: bool) -> Self {
+        match fault.grpc_code() {
+            Some(code) if is_grpc && code != GrpcCode::OK => Self::error(ErrorType::Grpc(code), Some(code)),
+            _ => Self::error(ErrorType::Name(fault.name()), is_grpc.then_some(GrpcCode::UNKNOWN)),
+        }
     }
 
     fn of_status(status: Option<StatusCode>, client: bool) -> Self {

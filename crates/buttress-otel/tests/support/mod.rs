@@ -1,6 +1,8 @@
 //! A service that answers, and spans of it.
 #![allow(dead_code, reason = "each test file uses some of it")]
 
+pub(crate) mod collector;
+
 use std::convert::Infallible;
 
 use buttress::trace::{Spans, TraceLayer};

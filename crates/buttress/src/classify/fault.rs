@@ -3,6 +3,8 @@ use std::error::Error;
 use std::fmt;
 use std::io::ErrorKind;
 
+use super::GrpcCode;
+
 type BoxError = Box<dyn Error + Send + Sync>;
 
 /// An error of the inner service or body, of whatever type, while it passes by.
@@ -39,6 +41,17 @@ impl<'a> Fault<'a> {
             None if self.any.is::<BoxError>() => "_OTHER",
             None => self.type_name,
         }
+    }
+
+    /// The code of a gRPC status that is the error or one of its sources; needs the feature `tonic`.
+    pub fn grpc_code(&self) -> Option<GrpcCode> {
+        #[cfg(feature = "tonic")]
+        return self.chain().find_map(|error| {
+            let code = i32::from(error.downcast_ref::<tonic::Status>()?.code());
+            Some(GrpcCode::from_number(u8::try_from(code).unwrap_or(u8::MAX)))
+        });
+        #[cfg(not(feature = "tonic"))]
+        None
     }
 
     fn as_error(&self) -> Option<&'a (dyn Error + 'static)> {

@@ -24,12 +24,14 @@ use super::spans::{FlushError, SpanSink};
 pub struct JsonLines<W> {
     writer: Mutex<Lines<W>>,
     failed: AtomicU64,
+    /// Of these, those that a flush has told of.
+    told: AtomicU64,
 }
 
 impl<W: Write + Send + 'static> JsonLines<W> {
     /// Writes to a file, to standard output, ..
     pub fn new(writer: W) -> Self {
-        Self { writer: Mutex::new(Lines { writer, torn: false }), failed: AtomicU64::new(0) }
+        Self { writer: Mutex::new(Lines { writer, torn: false }), failed: AtomicU64::new(0), told: AtomicU64::new(0) }
     }
 
     /// Spans in batches that could not be written.
@@ -75,9 +77,9 @@ impl<W: Write + Send + 'static> SpanSink for JsonLines<W> {
 
     fn flush(&self) -> Pin<Box<dyn Future<Output = Result<(), FlushError>> + Send + '_>> {
         let failed = self.failed();
-        let flushed = match failed {
+        let flushed = match failed - self.told.swap(failed, Relaxed) {
             0 => Ok(()),
-            _ => Err(FlushError::new(format!("{failed} spans could not be written"))),
+            lost => Err(FlushError::new(format!("{lost} spans could not be written"))),
         };
         Box::pin(std::future::ready(flushed))
     }
