@@ -2,6 +2,8 @@
 
 #![forbid(unsafe_code)]
 
+pub mod example;
+
 use std::collections::VecDeque;
 use std::fmt;
 use std::future::Future;

@@ -1,6 +1,6 @@
 //! Each route of the example, and the span that it leaves behind.
 
-use harness::Example;
+use buttress_tests::example::Example;
 use serde_json::{Value, json};
 
 async fn started() -> Example {

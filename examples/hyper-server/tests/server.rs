@@ -1,6 +1,6 @@
 //! What the example answers, and the spans that it prints.
 
-use harness::Example;
+use buttress_tests::example::Example;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 const BINARY: &str = env!("CARGO_BIN_EXE_hyper-server");

@@ -1,6 +1,6 @@
 //! The example's client against the example's server: what both say about the same calls.
 
-use harness::Example;
+use buttress_tests::example::Example;
 use serde_json::{Value, json};
 use tokio::process::Command;
 

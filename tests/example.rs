@@ -3,8 +3,6 @@
 //! The client is written by hand because the tests need what a library would tidy away: header names in odd case,
 //! repeated and empty headers, a caller that goes away in the middle, a body that breaks off.
 
-#![forbid(unsafe_code)]
-
 use std::fmt;
 use std::net::SocketAddr;
 use std::process::Stdio;
