@@ -3,7 +3,9 @@
 use std::fmt;
 
 use buttress::Telemetry;
-use buttress::settings::{Exporter, OtlpProtocol, Settings, Source};
+#[cfg(feature = "otlp-http")]
+use buttress::settings::Source;
+use buttress::settings::{Exporter, OtlpProtocol, Settings};
 use opentelemetry_otlp::{ExporterBuildError, SpanExporter, WithExportConfig};
 
 use crate::convert::resource;
@@ -42,6 +44,10 @@ pub fn connect(telemetry: Telemetry) -> Result<Telemetry, OtlpError> {
 ///
 /// Outside a tokio runtime.
 pub fn otlp(settings: &Settings) -> Result<ExportSink, OtlpError> {
+    let is_https = settings.otlp_endpoint.value.as_deref().is_some_and(|endpoint| endpoint.starts_with("https:"));
+    if is_https {
+        return Err(OtlpError::Https);
+    }
     let exporter = match settings.otlp_protocol.value {
         OtlpProtocol::Grpc => grpc(settings)?,
         _ => http(settings)?,
@@ -114,6 +120,9 @@ fn grpc(_settings: &Settings) -> Result<SpanExporter, OtlpError> {
 pub enum OtlpError {
     /// The protocol that is asked for needs this feature of `buttress-otel`.
     Feature(&'static str),
+    /// The endpoint is `https`. The clients here speak plain HTTP, to an agent beside the service; give an exporter with
+    /// TLS of your own to [`ExportSink::new`] to reach further.
+    Https,
     /// A header for the collector that is no HTTP header; its name.
     Header(String),
     /// OpenTelemetry refused the settings.
@@ -126,6 +135,9 @@ impl fmt::Display for OtlpError {
             Self::Feature(feature) => {
                 write!(f, "this OTLP protocol needs the feature {feature:?} of buttress-otel")
             }
+            Self::Https => f.write_str(
+                "the OTLP exporters of buttress-otel speak http, not https; give an exporter with TLS to ExportSink::new",
+            ),
             Self::Header(name) => write!(f, "{name:?} or its value is no HTTP header for a collector"),
             Self::Build(_) => f.write_str("the OTLP exporter could not be made of the settings"),
         }

@@ -125,3 +125,12 @@ async fn without_the_setting_nothing_is_exported() {
     telemetry.shutdown(LONG).await.expect("there is nothing to deliver");
     assert!(received.try_recv().is_err());
 }
+
+#[tokio::test]
+async fn an_https_endpoint_is_refused_with_a_way_out() {
+    let settings = Settings::read("storefront", |name| {
+        (name == "OTEL_EXPORTER_OTLP_ENDPOINT").then(|| "https://collector.example".to_owned())
+    });
+    let error = buttress_otel::otlp(&settings.expect("the settings are fine")).expect_err("there is no TLS");
+    assert!(error.to_string().contains("ExportSink::new"), "{error}");
+}
