@@ -106,7 +106,7 @@ fn summary(id: TraceId, spans: &[Told]) -> Summary {
     let end = spans.iter().map(|told| told.span.end_unix_nanos).max().unwrap_or(0);
     // Until it has ended, the first of what it has called speaks for it.
     let root = spans.iter().find(|told| told.service == STOREFRONT && told.span.kind == SpanKind::Server);
-    let root = root.or(spans.first()).map(|told| &told.span);
+    let root = root.or_else(|| spans.first()).map(|told| &told.span);
     Summary {
         trace_id: id.to_string(),
         name: root.map_or_else(String::new, |root| root.name.to_string()),
