@@ -1,6 +1,7 @@
-//! Pages for the curious: recent traces, one trace, the latest spans. All of them JSON.
+//! Pages for the curious, as JSON: recent traces, one trace, the latest spans; and at `/`, where to find them.
 
 use std::collections::BTreeSet;
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use axum::extract::{Path, Query, State};
@@ -15,11 +16,13 @@ use buttress::trace::SpanKind;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
+use crate::report;
 use crate::traces::{STOREFRONT, Told, Traces};
 
 /// What the pages are made of.
 #[derive(Clone)]
 pub(crate) struct Pages {
+    pub(crate) shop: SocketAddr,
     pub(crate) traces: Traces,
     /// Each with its service.
     pub(crate) telemetries: [(&'static str, Telemetry); 3],
@@ -53,6 +56,7 @@ struct Summary {
 impl Pages {
     pub(crate) fn router(self) -> Router {
         Router::new()
+            .route("/", get(async |State(pages): State<Self>| report::welcome(pages.shop)))
             .route("/debug/traces", get(traces))
             .route("/debug/traces/{trace_id}", get(trace))
             .route("/debug/spans", get(spans))

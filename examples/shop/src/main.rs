@@ -123,7 +123,7 @@ async fn run(shop: Shop, run_for: Duration, seed: u64) -> Result<(), Box<dyn Err
 async fn settle(shop: &Shop, sent: u64) {
     // The spans' own thread delivers them every 200 ms; there is no event to wait on.
     for _ in 0..50 {
-        if report::seen_by_storefront(&shop.traces.lock()) >= sent {
+        if shop.traces.lock().outcomes.sum() >= sent {
             return;
         }
         sleep(Duration::from_millis(50)).await;

@@ -50,8 +50,11 @@ pub(crate) async fn serve(listener: TcpListener, telemetry: Telemetry, faults: S
         let (stream, peer) = tokio::select! {
             accepted = listener.accept() => match accepted {
                 Ok(accepted) => accepted,
-                // Out of descriptors, or the caller has gone already: neither ends the service.
-                Err(_) => continue,
+                // Out of descriptors, or the caller has gone already: neither ends the service, or keeps it spinning.
+                Err(_) => {
+                    tokio::time::sleep(Duration::from_millis(20)).await;
+                    continue;
+                }
             },
             () = &mut stop => break,
         };

@@ -10,7 +10,7 @@ use buttress::trace::SpanKind;
 use serde::Serialize;
 
 use crate::load::Tally;
-use crate::traces::{Collected, Operation, Outcomes, STOREFRONT, Seen, Told};
+use crate::traces::{Collected, Operation, Outcomes, Seen, Told};
 
 /// The last line.
 #[derive(Serialize)]
@@ -113,10 +113,10 @@ fn millis(duration: Duration) -> f64 {
     duration.as_secs_f64() * 1000.0
 }
 
-/// Where to look, for a shop that stays open.
+/// Where to look.
 pub(crate) fn welcome(shop: std::net::SocketAddr) -> String {
     format!(
-        "The shop is open on http://{shop} under gentle load. Ctrl-C closes it.
+        "The shop is open on http://{shop} under load. Ctrl-C closes it.
 
 Look at
   curl http://{shop}/debug/traces              recent traces (?limit=5, ?outcome=error)
@@ -134,11 +134,4 @@ Let something go wrong (payments or inventory; slow, errors, hang, break, none)
   curl http://{shop}/faults
 "
     )
-}
-
-/// How many of the storefront's requests have been recorded.
-pub(crate) fn seen_by_storefront(collected: &Collected) -> u64 {
-    let of_storefront = |operation: &Operation| operation.service == STOREFRONT && !operation.is_client;
-    let seen = collected.operations.iter().filter(|(operation, _)| of_storefront(operation));
-    seen.map(|(_, seen)| seen.outcomes.sum()).sum()
 }

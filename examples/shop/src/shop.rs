@@ -73,7 +73,7 @@ impl Shop {
             payments: payments::Client::new(money_at.local_addr()?, &front)?,
         };
         let telemetries = [(STOREFRONT, front.clone()), (INVENTORY, stock.clone()), (PAYMENTS, money.clone())];
-        let pages = debug::Pages { traces: traces.clone(), telemetries: telemetries.clone() };
+        let pages = debug::Pages { shop: address, traces: traces.clone(), telemetries: telemetries.clone() };
 
         let (all, for_stock, for_money) = (faults.clone(), faults.inventory.clone(), faults.payments.clone());
         let services = [
