@@ -21,7 +21,11 @@ pub fn install_bridge() -> Result<(), BridgeInstalled> {
 
 impl ContextBridge for OtelBridge {
     fn enter(&self, context: &context::Context, work: &mut dyn FnMut()) {
-        let ours = convert::span_context(context.trace(), context.tracestate(), false);
+        // A root that nobody records is no parent: what is made inside is a root of its own.
+        let Some(recorded) = context.recorded() else {
+            return work();
+        };
+        let ours = convert::span_context(recorded, context.tracestate(), false);
         let _attached = opentelemetry::Context::current().with_remote_span_context(ours).attach();
         work();
     }

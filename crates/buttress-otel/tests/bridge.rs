@@ -132,3 +132,17 @@ async fn our_client_span_in_a_span_of_the_api_in_our_handler_is_a_grandchild() {
     assert_eq!(inner.trace_id, outer.trace_id);
     assert_eq!(inner.parent_span_id.map(|id| id.to_bytes()), Some(middle.span_context.span_id().to_bytes()));
 }
+
+#[tokio::test]
+async fn where_only_propagation_is_installed_a_span_of_the_api_is_a_child_of_the_callers() {
+    install();
+    let (provider, exporter) = provider();
+    let handler = service_fn(|_: Request<()>| {
+        provider.tracer("app").in_span("work", |_| ());
+        async { Ok::<_, Infallible>(Response::new(Body::new())) }
+    });
+    let Ok(_) = buttress::propagate::PropagateLayer::new().layer(handler).oneshot(request("01")).await;
+    let child = &exporter.get_finished_spans().expect("spans")[0];
+    assert_eq!(child.span_context.trace_id().to_string(), "4bf92f3577b34da6a3ce929d0e0e4736");
+    assert_eq!(child.parent_span_id.to_string(), "00f067aa0ba902b7");
+}

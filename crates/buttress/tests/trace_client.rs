@@ -4,6 +4,7 @@
 
 mod support;
 
+use std::convert::Infallible;
 use std::io;
 use std::sync::Arc;
 
@@ -162,16 +163,35 @@ async fn only_repeats_have_a_count_and_a_link_to_the_attempt_before() {
 #[tokio::test]
 async fn each_attempt_is_a_span_of_its_own_under_the_same_parent() {
     let spans = Spans::new();
-    let parent = Context::root();
-    for _ in 0..2 {
-        let call = exchange(TraceLayer::client(spans.clone()), get("http://h/", &[]), answer(200));
-        parent.clone().scope(call).await;
-    }
-    let [second, first] = &spans.latest(2)[..] else { panic!("two attempts are two spans") };
+    let attempts = spans.clone();
+    let handler = tower::service_fn(move |_: Request<()>| {
+        let attempts = attempts.clone();
+        async move {
+            for _ in 0..2 {
+                exchange(TraceLayer::client(attempts.clone()), get("http://h/", &[]), answer(200)).await;
+            }
+            Ok::<_, Infallible>(answer(200))
+        }
+    });
+    let Ok(_) = TraceLayer::server(spans.clone()).layer(handler).oneshot(get("/", &[])).await;
+    let [parent, second, first] = &spans.latest(3)[..] else { panic!("a request and two attempts are three spans") };
     assert_ne!(first.span_id, second.span_id);
     for span in [first, second] {
-        assert_eq!(span.parent_span_id, Some(parent.span_id()));
-        assert_eq!(span.trace_id, parent.trace_id());
+        assert_eq!(span.parent_span_id, Some(parent.span_id));
+        assert_eq!(span.trace_id, parent.trace_id);
+    }
+}
+
+#[tokio::test]
+async fn calls_under_a_context_that_nobody_records_do_not_hang_in_the_air() {
+    let spans = Spans::new();
+    let unrecorded = Context::root();
+    for _ in 0..2 {
+        let call = exchange(TraceLayer::client(spans.clone()), get("http://h/", &[]), answer(200));
+        unrecorded.clone().scope(call).await;
+    }
+    for span in spans.latest(2) {
+        assert_eq!((span.trace_id, span.parent_span_id), (unrecorded.trace_id(), None));
     }
 }
 

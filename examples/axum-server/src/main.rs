@@ -15,7 +15,7 @@ use axum::response::IntoResponse;
 use axum::routing::get;
 use axum::{Router, serve};
 use buttress::observe::When;
-use buttress::trace::{Sampler, SpanRecord};
+use buttress::trace::Sampler;
 use buttress::{Telemetry, context};
 use futures_util::stream;
 use serde::Deserialize;
@@ -122,7 +122,6 @@ async fn breaks() -> Body {
 /// The latest spans, newest first, as a JSON array.
 async fn spans(State(telemetry): State<Telemetry>) -> impl IntoResponse {
     let spans = telemetry.latest_spans(100);
-    let spans: Vec<&SpanRecord> = spans.iter().map(AsRef::as_ref).collect();
     ([(CONTENT_TYPE, "application/json")], serde_json::to_string(&spans).expect("spans have text keys only"))
 }
 

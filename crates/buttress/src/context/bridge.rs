@@ -3,7 +3,7 @@
 use std::fmt;
 use std::sync::OnceLock;
 
-use super::{Context, TraceContext, carrier};
+use super::{Context, SpanId, TraceContext, carrier};
 
 static BRIDGE: OnceLock<Box<dyn ContextBridge>> = OnceLock::new();
 
@@ -41,16 +41,21 @@ pub fn active() -> Option<Context> {
         return ours;
     };
     match ours {
-        Some(context) if context.span_id() == theirs.span_id => Some(context),
+        Some(context) if context.is_or_hangs_under(theirs.span_id) => Some(context),
         Some(context) if context.trace_id() == theirs.trace_id => Some(context.under(theirs)),
         _ => Some(Context::from_trace(theirs).decided_elsewhere()),
     }
 }
 
 impl Context {
+    /// Whether the other library's current span only follows ours.
+    fn is_or_hangs_under(&self, span_id: SpanId) -> bool {
+        self.span_id() == span_id || self.recorded().is_some_and(|recorded| recorded.span_id == span_id)
+    }
+
     /// The same trace state, baggage and fields around a span that another library has started.
     fn under(mut self, theirs: TraceContext) -> Self {
-        self.parent = Some(self.trace.span_id);
+        self.parent = Some(self.recorded().unwrap_or(self.trace).span_id);
         self.trace = theirs;
         self.annotations = None;
         self.decided_elsewhere()

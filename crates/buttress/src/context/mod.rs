@@ -172,6 +172,17 @@ impl Context {
         self.parent
     }
 
+    /// The nearest span that somebody records: this one, or its parent when no layer has taken this one; none for a root
+    /// that nobody records.
+    ///
+    /// Work that is recorded belongs under it; under a span that nobody records it would hang in the air.
+    pub fn recorded(&self) -> Option<TraceContext> {
+        match (self.origin.claimed, self.parent) {
+            (true, _) => Some(self.trace),
+            (false, parent) => parent.map(|span_id| TraceContext { span_id, ..self.trace }),
+        }
+    }
+
     /// Whether this trace is sampled, as far as that has been decided.
     pub fn is_sampled(&self) -> bool {
         self.trace.flags.is_sampled()
@@ -318,6 +329,15 @@ impl Context {
 impl Context {
     pub(crate) fn origin(&self) -> Origin {
         self.origin
+    }
+
+    /// A span below the nearest one that is recorded.
+    pub(crate) fn below_recorded(&self) -> Self {
+        if self.origin.claimed {
+            return self.child();
+        }
+        let trace = TraceContext { span_id: SpanId::random(), ..self.trace };
+        Self { trace, annotations: None, ..self.clone() }
     }
 
     /// Takes the span id for a recorded span, with the sampling decision.

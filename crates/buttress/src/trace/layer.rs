@@ -241,7 +241,7 @@ impl Config {
     fn context_of(&self, prepared: Option<Context>) -> Context {
         match prepared.or_else(context::active) {
             Some(context) if self.kind == SpanKind::Server && !context.origin().claimed => context,
-            Some(context) => context.child(),
+            Some(context) => context.below_recorded(),
             None => Context::root(),
         }
     }
