@@ -458,7 +458,7 @@ fn protocol(text: &str) -> Option<OtlpProtocol> {
 }
 
 /// An environment variable whose value is not accepted.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct SettingsError {
     variable: &'static str,
     value: String,
@@ -486,6 +486,13 @@ impl fmt::Display for SettingsError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { variable, value, accepted } = self;
         write!(f, "{variable} is {value:?}; accepted is {accepted}")
+    }
+}
+
+/// As [`Display`](fmt::Display): this is what a `main` that returns the error prints.
+impl fmt::Debug for SettingsError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
     }
 }
 

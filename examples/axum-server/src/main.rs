@@ -30,7 +30,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let sampler = Sampler::rules(unwatched, telemetry.settings().sampler());
     let telemetry = telemetry.with_sampler(sampler);
 
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port(3000))).await?;
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port(3000)?)).await?;
     println!("axum-server listens on http://{}", listener.local_addr()?);
 
     // The connect info tells the spans who called.
@@ -126,8 +126,11 @@ async fn spans(State(telemetry): State<Telemetry>) -> impl IntoResponse {
 }
 
 #[allow(clippy::disallowed_methods, reason = "the port is the program's own setting, not one of its telemetry")]
-fn port(default: u16) -> u16 {
-    std::env::var("PORT").ok().and_then(|port| port.parse().ok()).unwrap_or(default)
+fn port(default: u16) -> Result<u16, String> {
+    match std::env::var("PORT") {
+        Ok(port) => port.parse().map_err(|_| format!("PORT is {port:?}; accepted is a number from 0 to 65535")),
+        Err(_) => Ok(default),
+    }
 }
 
 async fn interrupted() {

@@ -48,7 +48,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
         .layer(telemetry.server())
         .with_state(client);
 
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port(5000))).await?;
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port(5000)?)).await?;
     println!("conformance listens on http://{}", listener.local_addr()?);
     serve(listener, app).with_graceful_shutdown(interrupted()).await?;
     telemetry.shutdown(Duration::from_secs(5)).await?;
@@ -83,8 +83,11 @@ fn described(error: legacy::Error) -> String {
 }
 
 #[allow(clippy::disallowed_methods, reason = "the port is the program's own setting, not one of its telemetry")]
-fn port(default: u16) -> u16 {
-    std::env::var("PORT").ok().and_then(|port| port.parse().ok()).unwrap_or(default)
+fn port(default: u16) -> Result<u16, String> {
+    match std::env::var("PORT") {
+        Ok(port) => port.parse().map_err(|_| format!("PORT is {port:?}; accepted is a number from 0 to 65535")),
+        Err(_) => Ok(default),
+    }
 }
 
 async fn interrupted() {

@@ -26,7 +26,7 @@ use tower::ServiceBuilder;
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn Error>> {
     let telemetry = Telemetry::from_env("hyper-server")?.with_sink(JsonLines::new(io::stdout()));
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port(3001))).await?;
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port(3001)?)).await?;
     println!("hyper-server listens on http://{}", listener.local_addr()?);
 
     let connections = GracefulShutdown::new();
@@ -86,6 +86,9 @@ async fn answer(request: Request<Incoming>) -> Result<Response<Full<Bytes>>, Inf
 }
 
 #[allow(clippy::disallowed_methods, reason = "the port is the program's own setting, not one of its telemetry")]
-fn port(default: u16) -> u16 {
-    std::env::var("PORT").ok().and_then(|port| port.parse().ok()).unwrap_or(default)
+fn port(default: u16) -> Result<u16, String> {
+    match std::env::var("PORT") {
+        Ok(port) => port.parse().map_err(|_| format!("PORT is {port:?}; accepted is a number from 0 to 65535")),
+        Err(_) => Ok(default),
+    }
 }

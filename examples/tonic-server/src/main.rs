@@ -15,7 +15,7 @@ mod proto {
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn Error>> {
-    let port = port(50051);
+    let port = port(50051)?;
     match std::env::args().nth(1).as_deref() {
         None => server::run(port).await,
         Some("--call") => client::run(port).await,
@@ -24,6 +24,9 @@ async fn main() -> Result<(), Box<dyn Error>> {
 }
 
 #[allow(clippy::disallowed_methods, reason = "the port is the program's own setting, not one of its telemetry")]
-fn port(default: u16) -> u16 {
-    std::env::var("PORT").ok().and_then(|port| port.parse().ok()).unwrap_or(default)
+fn port(default: u16) -> Result<u16, String> {
+    match std::env::var("PORT") {
+        Ok(port) => port.parse().map_err(|_| format!("PORT is {port:?}; accepted is a number from 0 to 65535")),
+        Err(_) => Ok(default),
+    }
 }
