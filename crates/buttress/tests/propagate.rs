@@ -284,6 +284,22 @@ async fn a_b3_trace_id_of_64_bits_is_padded() {
 }
 
 #[tokio::test]
+async fn a_b3_decision_without_a_trace_is_a_root_that_is_decided() {
+    for (headers, sampled) in [
+        (&[("b3", "0")][..], false),
+        (&[("b3", "1")], true),
+        (&[("x-b3-sampled", "0")], false),
+        (&[("x-b3-flags", "1")], true),
+    ] {
+        let exchanged = server(PropagateLayer::new().b3(true), get("/", headers)).await;
+        let context = exchanged.context();
+        assert_eq!((context.parent_span_id(), context.is_sampled()), (None, sampled), "{headers:?}");
+    }
+    let restarted = PropagateLayer::new().b3(true).trust(TrustPolicy::public());
+    assert!(!server(restarted, get("/", &[("b3", "1")])).await.context().is_sampled());
+}
+
+#[tokio::test]
 async fn a_traceparent_wins_over_b3() {
     let headers = [("traceparent", TRACEPARENT), ("b3", "0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-1")];
     assert!(is_adopted(&server(PropagateLayer::new().b3(true), get("/", &headers)).await));

@@ -272,6 +272,7 @@ async fn a_b3_trace_without_a_decision_is_decided_as_a_root() {
     let deferred = format!("{TRACE_ID}-00f067aa0ba902b7");
     assert!(is_sampled(&layer, get("/", &[("b3", &deferred)])).await);
     assert!(!is_sampled(&layer, get("/", &[("b3", &format!("{deferred}-0"))])).await);
+    assert!(!is_sampled(&layer, get("/", &[("b3", "0")])).await);
 }
 
 #[test]

@@ -20,36 +20,44 @@ pub enum B3 {
     Multi,
 }
 
-/// A trace that came as B3, and whether it came with a decision.
+/// What came as B3: a trace, a decision, or both.
 pub(super) struct Extracted {
-    pub(super) trace: TraceContext,
-    pub(super) decided: bool,
+    pub(super) trace: Option<TraceContext>,
+    pub(super) sampled: Option<bool>,
 }
 
 /// Reads the single header, else the multiple ones.
 pub(super) fn extract(headers: &HeaderMap) -> Option<Extracted> {
     if let Some(value) = headers.get(B3) {
         let mut parts = value.as_bytes().split(|byte| *byte == b'-');
-        return extracted(parts.next()?, parts.next()?, parts.next());
+        let first = parts.next()?;
+        return match parts.next() {
+            Some(span_id) => extracted(Some((first, span_id)), parts.next()),
+            None => extracted(None, Some(first)),
+        };
     }
-    let debug = headers.get(FLAGS).is_some_and(|value| value == "1");
-    let sampled = if debug { Some(&b"d"[..]) } else { headers.get(SAMPLED).map(HeaderValue::as_bytes) };
-    extracted(headers.get(TRACE_ID)?.as_bytes(), headers.get(SPAN_ID)?.as_bytes(), sampled)
+    let value = |name: HeaderName| headers.get(name).map(HeaderValue::as_bytes);
+    let debug = value(FLAGS) == Some(b"1");
+    let sampled = if debug { Some(&b"d"[..]) } else { value(SAMPLED) };
+    extracted(value(TRACE_ID).zip(value(SPAN_ID)), sampled)
 }
 
-fn extracted(trace_id: &[u8], span_id: &[u8], sampled: Option<&[u8]>) -> Option<Extracted> {
-    let (sampled, decided) = match sampled {
-        Some(b"1" | b"d" | b"true") => (true, true),
-        Some(b"0" | b"false") => (false, true),
-        None => (false, false),
+fn extracted(ids: Option<(&[u8], &[u8])>, sampled: Option<&[u8]>) -> Option<Extracted> {
+    let sampled = match sampled {
+        Some(b"1" | b"d" | b"true") => Some(true),
+        Some(b"0" | b"false") => Some(false),
+        None => None,
         Some(_) => return None,
     };
-    let trace = TraceContext {
-        trace_id: trace_id_of(trace_id)?,
-        span_id: SpanId::from_hex(span_id).ok()?,
-        flags: TraceFlags::NONE.with_sampled(sampled),
+    let trace = match ids {
+        Some((trace_id, span_id)) => Some(TraceContext {
+            trace_id: trace_id_of(trace_id)?,
+            span_id: SpanId::from_hex(span_id).ok()?,
+            flags: TraceFlags::NONE.with_sampled(sampled == Some(true)),
+        }),
+        None => None,
     };
-    Some(Extracted { trace, decided })
+    (trace.is_some() || sampled.is_some()).then_some(Extracted { trace, sampled })
 }
 
 /// 32 digits, or 16 that stand for the right half.

@@ -23,11 +23,10 @@ pub(super) struct Extracted {
 pub(super) fn extract(config: &Config, policy: &TrustPolicy, headers: &HeaderMap, at: Instant) -> Extracted {
     let mut shared = Shared::default();
     let mut inbound = inbound(config, headers);
-    if let Some(trace) = inbound.trace.filter(|_| policy.trace != Trust::Adopt) {
-        if policy.trace == Trust::RestartAndLink {
-            shared.restarted_from = Some(trace);
-        }
-        inbound.trace = None;
+    if policy.trace != Trust::Adopt {
+        let caller = std::mem::take(&mut inbound.trace);
+        shared.restarted_from = caller.filter(|_| policy.trace == Trust::RestartAndLink);
+        inbound.sampled = None;
     } else if inbound.trace.is_some() && policy.tracestate {
         // A malformed trace state is dropped alone.
         shared.tracestate = TraceState::from_headers(headers).unwrap_or_default();
@@ -48,40 +47,37 @@ pub(super) fn extract(config: &Config, policy: &TrustPolicy, headers: &HeaderMap
     }
     let new_request_id = read_fields(config, policy, headers, &mut shared.fields);
 
-    let (trace, parent, origin) = match (inbound.trace, adopted_id) {
-        (Some(caller), _) => {
-            let stands = inbound.decided && policy.sampled.stands(caller.flags.is_sampled(), at);
-            let flags = if stands { caller.flags } else { caller.flags.with_sampled(false) };
-            let trace = TraceContext { span_id: SpanId::random(), flags, ..caller };
-            (trace, Some(caller.span_id), Origin { decided: stands, remote_parent: true, ..Origin::default() })
-        }
-        (None, Some(trace_id)) => {
-            let trace = TraceContext { trace_id, span_id: SpanId::random(), flags: TraceFlags::NONE };
-            (trace, None, Origin::default())
-        }
-        (None, None) => (TraceContext::random(), None, Origin::default()),
+    let sampled = inbound.sampled.filter(|sampled| policy.sampled.stands(*sampled, at));
+    let mut trace = match (inbound.trace, adopted_id) {
+        (Some(caller), _) => TraceContext { span_id: SpanId::random(), ..caller },
+        (None, Some(trace_id)) => TraceContext { trace_id, span_id: SpanId::random(), flags: TraceFlags::NONE },
+        (None, None) => TraceContext::random(),
     };
+    trace.flags = trace.flags.with_sampled(sampled == Some(true));
+    let parent = inbound.trace.map(|caller| caller.span_id);
+    let remote_parent = parent.is_some() || sampled.is_some();
+    let origin = Origin { decided: sampled.is_some(), remote_parent, ..Origin::default() };
     shared.decided_flags = (config.server_timing && policy.echo).then(|| DecidedFlags::of(&trace));
     let shared = (!shared.is_empty()).then_some(shared);
     Extracted { context: Context::received(trace, parent, origin, shared), answered_id, new_request_id }
 }
 
-/// The trace of the caller, before anybody asks whether to believe it.
+/// What the caller says, before anybody asks whether to believe it.
 struct Inbound {
     trace: Option<TraceContext>,
-    decided: bool,
-    /// No trace context came at all, not even a malformed one.
+    sampled: Option<bool>,
+    /// No trace came at all, not even a malformed one.
     is_absent: bool,
 }
 
 fn inbound(config: &Config, headers: &HeaderMap) -> Inbound {
     let w3c = if config.tracecontext { TraceContext::from_headers(headers) } else { Ok(None) };
     match w3c {
-        Ok(Some(trace)) => Inbound { trace: Some(trace), decided: true, is_absent: false },
-        Err(_) => Inbound { trace: None, decided: false, is_absent: false },
+        Ok(Some(trace)) => Inbound { trace: Some(trace), sampled: Some(trace.flags.is_sampled()), is_absent: false },
+        Err(_) => Inbound { trace: None, sampled: None, is_absent: false },
         Ok(None) => match config.b3.then(|| b3::extract(headers)).flatten() {
-            Some(b3) => Inbound { trace: Some(b3.trace), decided: b3.decided, is_absent: false },
-            None => Inbound { trace: None, decided: false, is_absent: true },
+            Some(b3) => Inbound { trace: b3.trace, sampled: b3.sampled, is_absent: b3.trace.is_none() },
+            None => Inbound { trace: None, sampled: None, is_absent: true },
         },
     }
 }

@@ -72,7 +72,7 @@ impl Recording {
             trace_id: trace.trace_id,
             span_id: trace.span_id,
             parent_span_id: self.context.parent_span_id(),
-            parent_is_remote: self.context.origin().remote_parent,
+            parent_is_remote: self.context.origin().remote_parent && self.context.parent_span_id().is_some(),
             flags: trace.flags,
             tracestate: self.context.tracestate().clone(),
             kind: self.kind,
