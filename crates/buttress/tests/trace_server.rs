@@ -16,7 +16,7 @@ use buttress::classify::Outcome;
 use buttress::observe::{Peer, Route, When};
 use buttress::trace::{Capture, SpanKind, SpanRecord, Spans, Status, TraceLayer};
 use http::{HeaderName, HeaderValue, Method, Request, StatusCode, Version};
-use support::{answer, attribute, get, span_of, with};
+use support::{answer, attribute, get, span_of, steady_attributes, with};
 use tower::{Layer, ServiceExt};
 
 async fn server(request: Request<()>) -> Arc<SpanRecord> {
@@ -45,12 +45,7 @@ async fn a_plain_request_has_these_attributes_and_no_other() {
     let mut request = get("/items/7?page=2", &[("host", "shop.example:8080"), ("user-agent", "curl/8")]);
     request.extensions_mut().insert(Peer("192.0.2.7:4711".parse().unwrap()));
     let span = server(request).await;
-    let attributes: Vec<_> = span
-        .attributes
-        .iter()
-        .filter(|(key, _)| key != "buttress.time_to_first_byte")
-        .map(|(key, value)| (key.to_string(), value.to_string()))
-        .collect();
+    let attributes = steady_attributes(&span);
     let expected = [
         ("http.request.method", "GET"),
         ("url.path", "/items/7"),

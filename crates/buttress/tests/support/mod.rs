@@ -127,6 +127,13 @@ pub(crate) fn attribute(span: &Arc<buttress::trace::SpanRecord>, key: &str) -> O
     span.attribute(key).map(ToString::to_string)
 }
 
+/// Every attribute of a span as text, but the one that tells a measured time.
+#[cfg(feature = "trace")]
+pub(crate) fn steady_attributes(span: &buttress::trace::SpanRecord) -> Vec<(String, String)> {
+    let steady = span.attributes.iter().filter(|(key, _)| key != "buttress.time_to_first_byte");
+    steady.map(|(key, value)| (key.to_string(), value.to_string())).collect()
+}
+
 /// The span that a layer of this kind records of one exchange.
 #[cfg(feature = "trace")]
 pub(crate) async fn span_of(
