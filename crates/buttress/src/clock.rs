@@ -14,10 +14,10 @@ pub(crate) fn unix_millis() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64)
 }
 
-#[cfg(feature = "trace")]
+#[cfg(any(feature = "trace", feature = "metrics"))]
 pub(crate) use wall::{resync, unix_nanos};
 
-#[cfg(feature = "trace")]
+#[cfg(any(feature = "trace", feature = "metrics"))]
 mod wall {
     use std::sync::LazyLock;
     use std::sync::atomic::{AtomicU64, Ordering::Relaxed};

@@ -6,10 +6,12 @@
 pub mod axum;
 pub mod classify;
 pub mod context;
+#[cfg(feature = "metrics")]
+pub mod metrics;
 pub mod observe;
 #[cfg(feature = "propagate")]
 pub mod propagate;
-#[cfg(feature = "trace")]
+#[cfg(any(feature = "trace", feature = "metrics"))]
 pub mod redact;
 #[cfg(feature = "telemetry")]
 pub mod settings;
@@ -17,10 +19,14 @@ pub mod settings;
 pub mod telemetry;
 #[cfg(feature = "trace")]
 pub mod trace;
+#[cfg(feature = "metrics")]
+pub mod window;
 
 mod clock;
 #[cfg(any(feature = "propagate", feature = "trace"))]
 pub mod rate;
+#[cfg(feature = "metrics")]
+mod shard;
 
 #[cfg(feature = "telemetry")]
 pub use telemetry::Telemetry;

@@ -1,0 +1,82 @@
+//! Exponential buckets out of log-linear ones: OpenTelemetry's exponential histogram, Prometheus' native one.
+
+use super::series::Measure;
+use crate::window::Counters;
+
+/// Buckets that each reach so much further than the one before: `2^(2^-scale)` times.
+///
+/// They are made of log-linear buckets of [`Precision`](crate::window::Precision) by their upper ends, so that a value may
+/// lie one bucket too high if it is nearer to its bound than that precision.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct FineBuckets {
+    /// OpenTelemetry's scale, Prometheus' schema.
+    pub scale: i32,
+    /// Values that are zero, or too small to be told from it.
+    pub zero_count: u64,
+    /// The index of the first of [`counts`](Self::counts), as OpenTelemetry counts it: bucket `i` holds what is above
+    /// `base^i`, up to `base^(i+1)`. Prometheus' index is one higher.
+    pub offset: i32,
+    /// How many values lie in each bucket.
+    pub counts: Vec<u64>,
+}
+
+/// A bucket reaches 9 % further than the one before: coarser than every precision, so that none is split.
+const SCALE: i32 = 3;
+
+impl FineBuckets {
+    pub(super) fn new(counters: &Counters, measure: Measure) -> Self {
+        let mut this = Self { scale: SCALE, ..Self::default() };
+        for (highest, count) in counters.cumulative().buckets() {
+            if highest == 0 {
+                this.zero_count = count;
+                continue;
+            }
+            let index = index_of(highest as f64 * measure.window_scale());
+            if this.counts.is_empty() {
+                this.offset = index;
+            }
+            let at = (index - this.offset) as usize;
+            if this.counts.len() <= at {
+                this.counts.resize(at + 1, 0);
+            }
+            this.counts[at] += count;
+        }
+        this
+    }
+
+    /// How many values.
+    pub fn count(&self) -> u64 {
+        self.zero_count + self.counts.iter().sum::<u64>()
+    }
+}
+
+fn index_of(value: f64) -> i32 {
+    (value.log2() * f64::from(1 << SCALE)).ceil() as i32 - 1
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::shard::Shard;
+    use crate::window::Precision;
+
+    #[test]
+    fn every_value_lies_in_the_bucket_whose_bounds_hold_the_upper_end_of_its_own() {
+        let counters = Counters::new(Precision::DEFAULT);
+        let values = [0, 1, 2, 999, 1000, 50_000, 1_000_000, 60_000_000];
+        values.iter().for_each(|micros| counters.record(Shard::mine(), *micros, false));
+        let fine = FineBuckets::new(&counters, Measure::Time);
+        assert_eq!((fine.count(), fine.zero_count), (8, 1));
+        let base = 2_f64.powf(2_f64.powi(-fine.scale));
+        for micros in &values[1..] {
+            let seconds = *micros as f64 * 1e-6;
+            let held = fine.counts.iter().enumerate().any(|(at, count)| {
+                let index = fine.offset + at as i32;
+                let (above, up_to) = (base.powi(index), base.powi(index + 1));
+                *count > 0 && seconds > above / (1.0 + Precision::DEFAULT.error()) && seconds <= up_to * (1.0 + 1e-9)
+            });
+            assert!(held, "{micros} µs in {fine:?}");
+        }
+    }
+}

@@ -1,0 +1,46 @@
+//! Metrics: counters, gauges, histograms and sliding windows, bounded in every direction.
+//!
+//! Handles are resolved once and recorded into without a lock. Percentiles of the last minutes come from the same numbers
+//! as Prometheus' cumulative buckets.
+//!
+//! ```
+//! use std::time::Duration;
+//!
+//! use buttress::metrics::Registry;
+//!
+//! let registry = Registry::new();
+//! let placed = registry.counter("orders.placed").description("Orders that were accepted");
+//! placed.with([("tenant", "acme")]).add(1);
+//!
+//! let charge = registry.timer("payments.charge.duration").with(());
+//! charge.record(Duration::from_millis(80));
+//! assert_eq!(charge.window().unwrap().count(), 1);
+//! assert_eq!(registry.snapshot().families.len(), 2);
+//! ```
+
+mod buckets;
+mod config;
+mod exemplar;
+mod family;
+mod fine;
+mod instrument;
+mod labels;
+mod overflow;
+mod registry;
+mod series;
+mod snapshot;
+mod table;
+mod windows;
+
+pub use buckets::{Buckets, BucketsError};
+pub use config::MetricsConfig;
+pub use exemplar::Exemplar;
+pub use family::Family;
+pub use fine::FineBuckets;
+pub use instrument::{Counter, Gauge, Held, Histogram, Instrument, Kind, TimeCounter, Timed, Timer, UpDownCounter};
+pub use labels::{Label, LabelValue, Labels, Stored};
+pub use overflow::Offender;
+pub use registry::{Registry, Source};
+pub use series::HistogramPoint;
+pub use snapshot::{FamilySnapshot, Overflowed, Point, SeriesSnapshot, Snapshot};
+pub use windows::WindowUsage;

@@ -1,0 +1,185 @@
+use std::fmt;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use super::config::MetricsConfig;
+use super::family::{Family, FamilyCore};
+use super::instrument::{Counter, Gauge, Histogram, Instrument, TimeCounter, Timer, UpDownCounter};
+use super::snapshot::{Overflowed, Snapshot};
+use super::table::{self, Table};
+use super::windows::{WindowUsage, Windows};
+use crate::clock::{self, Instant};
+
+/// Families that one registry may have: names are the program's, so that more would be a mistake of it.
+const MAX_FAMILIES: usize = 4096;
+
+/// Every metric of a service. Clones share everything.
+///
+/// See the [module](crate::metrics) for an example.
+#[derive(Clone)]
+pub struct Registry(Arc<Inner>);
+
+struct Inner {
+    config: MetricsConfig,
+    started_unix_nanos: u64,
+    families: Table<Arc<str>, Arc<FamilyCore>>,
+    windows: Arc<Windows>,
+    sources: Mutex<Vec<Box<dyn Source>>>,
+    conflicts: Mutex<Vec<String>>,
+}
+
+/// Something that knows numbers of its own, and is asked for them at each tick; never at a scrape.
+///
+/// Closures are sources.
+///
+/// ```
+/// use buttress::metrics::Registry;
+///
+/// let registry = Registry::new();
+/// let depth = registry.gauge("jobs.waiting").unit("{job}").with(());
+/// let jobs = std::sync::Arc::new(std::sync::Mutex::new(vec!["one", "two"]));
+/// registry.add_source(move |_now| depth.set(jobs.lock().unwrap().len() as f64));
+/// registry.tick();
+/// assert_eq!(registry.gauge("jobs.waiting").with(()).value(), 2.0);
+/// ```
+pub trait Source: Send {
+    /// Puts the numbers of now into instruments.
+    fn tick(&mut self, now: Instant);
+}
+
+impl<F: FnMut(Instant) + Send> Source for F {
+    fn tick(&mut self, now: Instant) {
+        self(now);
+    }
+}
+
+impl Registry {
+    /// With the default bounds.
+    pub fn new() -> Self {
+        Self::with_config(MetricsConfig::default())
+    }
+
+    /// With these bounds.
+    pub fn with_config(config: MetricsConfig) -> Self {
+        let windows = Windows::new(config.span, config.precision, config.window_budget);
+        Self(Arc::new(Inner {
+            started_unix_nanos: clock::unix_nanos(clock::now()),
+            families: Table::new(MAX_FAMILIES),
+            windows: Arc::new(windows),
+            sources: Mutex::default(),
+            conflicts: Mutex::default(),
+            config,
+        }))
+    }
+
+    /// A sum that only rises.
+    pub fn counter(&self, name: &str) -> Family<Counter> {
+        self.family(name)
+    }
+
+    /// A sum of time that only rises.
+    pub fn time_counter(&self, name: &str) -> Family<TimeCounter> {
+        self.family(name)
+    }
+
+    /// A sum that rises and falls.
+    pub fn up_down_counter(&self, name: &str) -> Family<UpDownCounter> {
+        self.family(name)
+    }
+
+    /// The latest value.
+    pub fn gauge(&self, name: &str) -> Family<Gauge> {
+        self.family(name)
+    }
+
+    /// Counts of whole numbers in buckets.
+    pub fn histogram(&self, name: &str) -> Family<Histogram> {
+        self.family(name)
+    }
+
+    /// Counts of durations in buckets.
+    pub fn timer(&self, name: &str) -> Family<Timer> {
+        self.family(name)
+    }
+
+    /// Asks this for its numbers at each tick.
+    pub fn add_source(&self, source: impl Source + 'static) {
+        self.sources().push(Box::new(source));
+    }
+
+    /// Asks the sources and moves the windows on. [`Telemetry`](crate::Telemetry) does it every ten seconds; without it,
+    /// call it that often.
+    pub fn tick(&self) {
+        self.tick_at(clock::now());
+    }
+
+    /// As [`tick`](Self::tick), at another time than now: for tests and simulations.
+    pub fn tick_at(&self, now: Instant) {
+        clock::resync();
+        for source in self.sources().iter_mut() {
+            // A source that panics must not end the thread that ticks for everybody.
+            let _ = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| source.tick(now)));
+        }
+        self.0.windows.tick(now);
+    }
+
+    /// Every number there is now.
+    pub fn snapshot(&self) -> Snapshot {
+        let mut families: Vec<_> = self.0.families.iter().map(|(_, family)| family.snapshot()).collect();
+        let mut overflowed: Vec<Overflowed> =
+            self.0.families.iter().filter_map(|(_, family)| family.overflowed()).collect();
+        families.retain(|family| !family.series.is_empty());
+        families.sort_by(|one, other| one.name.cmp(&other.name));
+        overflowed.sort_by(|one, other| one.metric.cmp(&other.metric));
+        Snapshot {
+            start_unix_nanos: self.0.started_unix_nanos,
+            unix_nanos: clock::unix_nanos(clock::now()),
+            families,
+            overflowed,
+            conflicts: self.0.conflicts.lock().unwrap_or_else(PoisonError::into_inner).clone(),
+            windows: self.window_usage(),
+        }
+    }
+
+    /// Memory of the sliding windows.
+    pub fn window_usage(&self) -> WindowUsage {
+        self.0.windows.usage()
+    }
+
+    fn family<I: Instrument>(&self, name: &str) -> Family<I> {
+        let make = || Arc::new(FamilyCore::new(name, I::KIND, I::MEASURE, &self.0.config, &self.0.windows));
+        let same = |known: &Arc<str>| **known == *name;
+        let found = self.0.families.find_or_make(table::hash_of(name), same, |_| (name.into(), make()));
+        match found {
+            Some(core) if core.is(I::KIND, I::MEASURE) => Family::new(Arc::clone(core)),
+            // Counting must not fail, and must not count apples as pears: this one is counted where nobody looks.
+            _ => {
+                self.note_conflict(name);
+                Family::new(make())
+            }
+        }
+    }
+
+    #[cold]
+    fn note_conflict(&self, name: &str) {
+        let mut conflicts = self.0.conflicts.lock().unwrap_or_else(PoisonError::into_inner);
+        if conflicts.len() < 16 && !conflicts.iter().any(|known| known == name) {
+            conflicts.push(name.to_owned());
+        }
+    }
+
+    fn sources(&self) -> std::sync::MutexGuard<'_, Vec<Box<dyn Source>>> {
+        self.0.sources.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Default for Registry {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl fmt::Debug for Registry {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Registry").field("config", &self.0.config).finish_non_exhaustive()
+    }
+}

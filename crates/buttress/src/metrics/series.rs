@@ -1,0 +1,173 @@
+//! The numbers of one series, by kind.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
+
+use super::buckets::Buckets;
+use super::exemplar::{Exemplar, Exemplars};
+use super::fine::FineBuckets;
+use crate::clock;
+use crate::context::{self, TraceContext};
+use crate::shard::{Shard, Sharded};
+use crate::window::{Counters, Precision, SlidingWindow};
+
+/// A sum over all threads.
+pub(super) struct Sum(Sharded<AtomicU64>);
+
+impl Sum {
+    pub(super) fn new() -> Self {
+        Self(Sharded::new())
+    }
+
+    pub(super) fn add(&self, shard: Shard, value: u64) {
+        shard.add(self.0.of(shard, AtomicU64::default), value);
+    }
+
+    /// For totals that are counted elsewhere; they never go back.
+    pub(super) fn advance_to(&self, total: u64) {
+        self.0.of(Shard::SHARED, AtomicU64::default).fetch_max(total, Ordering::Release);
+    }
+
+    pub(super) fn total(&self) -> u64 {
+        self.0.iter().fold(0, |total, word| total.wrapping_add(word.load(Ordering::Acquire)))
+    }
+}
+
+/// Exact buckets and sum, exemplars once a trace was sampled, and a window if there is one.
+pub(super) struct HistogramSeries {
+    buckets: Buckets,
+    cells: Sharded<Cells>,
+    exemplars: OnceLock<Exemplars>,
+    fine: Option<Counters>,
+    window: Option<Arc<SlidingWindow>>,
+}
+
+struct Cells {
+    sum: AtomicU64,
+    counts: Box<[AtomicU64]>,
+}
+
+/// A histogram at one moment.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub struct HistogramPoint {
+    /// The upper bounds, in the unit of the metric; one bucket more holds what is above.
+    pub bounds: Arc<[f64]>,
+    /// How many values lie in each bucket and in no lower one.
+    pub counts: Vec<u64>,
+    /// Of all values, in the unit of the metric.
+    pub sum: f64,
+    /// For each bucket a trace that fell into it lately.
+    pub exemplars: Vec<Option<Exemplar>>,
+    /// The same values in finer buckets, for native and exponential histograms; with
+    /// [`MetricsConfig::native_histograms`](super::MetricsConfig::native_histograms).
+    pub fine: Option<FineBuckets>,
+}
+
+impl HistogramPoint {
+    /// How many values.
+    pub fn count(&self) -> u64 {
+        self.counts.iter().sum()
+    }
+}
+
+impl HistogramSeries {
+    pub(super) fn new(buckets: Buckets, native: Option<Precision>, window: Option<Arc<SlidingWindow>>) -> Self {
+        let fine = native.map(Counters::new);
+        Self { buckets, cells: Sharded::new(), exemplars: OnceLock::new(), fine, window }
+    }
+
+    /// In the numbers of the buckets. With the exemplar that the caller has at hand.
+    pub(super) fn record(&self, shard: Shard, value: u64, measure: Measure, exemplar: Option<(&TraceContext, u64)>) {
+        let bucket = self.buckets.index(value);
+        let cells = self.cells.of(shard, || Cells::new(&self.buckets));
+        shard.add(&cells.sum, value);
+        shard.add(&cells.counts[bucket], 1);
+        if let Some(fine) = &self.fine {
+            fine.record(shard, measure.in_window(value), false);
+        }
+        if let Some((trace, unix_nanos)) = exemplar {
+            let exemplars = self.exemplars.get_or_init(|| Exemplars::new(self.buckets.bounds().len() + 1));
+            exemplars.offer(bucket, value, trace, unix_nanos);
+        }
+    }
+
+    /// With an exemplar of the current trace, if it is sampled, and into the window as well.
+    pub(super) fn record_here(&self, value: u64, measure: Measure) {
+        let shard = Shard::mine();
+        let trace = context::with_current(|context| context.filter(|context| context.is_sampled()).map(|c| c.trace()));
+        match trace {
+            Some(trace) => self.record(shard, value, measure, Some((&trace, clock::unix_nanos(clock::now())))),
+            None => self.record(shard, value, measure, None),
+        }
+        if let Some(window) = &self.window {
+            window.count(shard, measure.in_window(value), false);
+        }
+    }
+
+    pub(super) fn point(&self, bounds: &Arc<[f64]>, measure: Measure) -> HistogramPoint {
+        let mut counts = vec![0; self.buckets.bounds().len() + 1];
+        for cells in self.cells.iter() {
+            counts.iter_mut().zip(&cells.counts).for_each(|(count, cell)| *count += cell.load(Ordering::Acquire));
+        }
+        // After the counts, so that a value that is counted is in the sum.
+        let sum = self.cells.iter().fold(0_u64, |sum, cells| sum.wrapping_add(cells.sum.load(Ordering::Acquire)));
+        let exemplar = |bucket| self.exemplars.get()?.read(bucket, measure.scale());
+        let exemplars = (0..counts.len()).map(exemplar).collect();
+        let fine = self.fine.as_ref().map(|fine| FineBuckets::new(fine, measure));
+        HistogramPoint { bounds: Arc::clone(bounds), counts, sum: sum as f64 * measure.scale(), exemplars, fine }
+    }
+
+    pub(super) fn window(&self) -> Option<&Arc<SlidingWindow>> {
+        self.window.as_ref()
+    }
+}
+
+impl Cells {
+    fn new(buckets: &Buckets) -> Self {
+        Self { sum: AtomicU64::new(0), counts: (0..=buckets.bounds().len()).map(|_| AtomicU64::new(0)).collect() }
+    }
+}
+
+/// What the numbers of a family stand for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Measure {
+    /// Themselves.
+    Plain,
+    /// Nanoseconds, told in seconds; microseconds in windows.
+    Time,
+}
+
+impl Measure {
+    /// From the recorded number to the unit of the metric.
+    pub(super) fn scale(self) -> f64 {
+        match self {
+            Self::Plain => 1.0,
+            Self::Time => 1e-9,
+        }
+    }
+
+    pub(super) fn in_window(self, value: u64) -> u64 {
+        match self {
+            Self::Plain => value,
+            Self::Time => value / 1000,
+        }
+    }
+
+    /// From the number in windows to the unit of the metric.
+    pub(super) fn window_scale(self) -> f64 {
+        match self {
+            Self::Plain => 1.0,
+            Self::Time => 1e-6,
+        }
+    }
+
+    pub(super) fn bounds(self, buckets: &Buckets) -> Arc<[f64]> {
+        // Divided, because 5 ms times 1e-9 is not the number that 0.005 is.
+        let divisor = match self {
+            Self::Plain => 1.0,
+            Self::Time => 1e9,
+        };
+        buckets.bounds().iter().map(|bound| *bound as f64 / divisor).collect()
+    }
+}

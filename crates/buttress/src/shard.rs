@@ -1,0 +1,191 @@
+//! One copy of each number for each thread, so that threads that count do not wait for each other's cache lines.
+//!
+//! A thread leases a shard for as long as it lives. Its own shard nobody else writes, so that adding is a load and a
+//! store; a thread that found none free shares shard 0 with the others of its kind, and adds atomically.
+
+use std::cell::Cell;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{LazyLock, Mutex, OnceLock, PoisonError};
+
+/// An atomic word; of the standard library, or of a model checker.
+pub(crate) trait Word: Send + Sync + 'static {
+    fn zero() -> Self;
+    fn load(&self, ordering: Ordering) -> u64;
+    fn store(&self, value: u64, ordering: Ordering);
+    fn fetch_add(&self, value: u64, ordering: Ordering) -> u64;
+}
+
+impl Word for AtomicU64 {
+    fn zero() -> Self {
+        Self::new(0)
+    }
+
+    fn load(&self, ordering: Ordering) -> u64 {
+        Self::load(self, ordering)
+    }
+
+    fn store(&self, value: u64, ordering: Ordering) {
+        Self::store(self, value, ordering);
+    }
+
+    fn fetch_add(&self, value: u64, ordering: Ordering) -> u64 {
+        Self::fetch_add(self, value, ordering)
+    }
+}
+
+/// The shard that a thread writes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Shard(usize);
+
+impl Shard {
+    /// The one that threads without a lease share.
+    pub(crate) const SHARED: Self = Self(0);
+
+    /// This thread's.
+    pub(crate) fn mine() -> Self {
+        let shard = MINE.get();
+        if shard == UNDECIDED { Self(lease()) } else { Self(shard) }
+    }
+
+    /// Adds to a word of this shard. Whoever reads the new value with `Acquire` sees what this thread did before.
+    pub(crate) fn add<W: Word>(self, word: &W, value: u64) {
+        if self == Self::SHARED {
+            word.fetch_add(value, Ordering::Release);
+        } else {
+            word.store(word.load(Ordering::Relaxed).wrapping_add(value), Ordering::Release);
+        }
+    }
+}
+
+const UNDECIDED: usize = usize::MAX;
+
+thread_local! {
+    /// Without a destructor, so that it can be read until the thread is gone.
+    static MINE: Cell<usize> = const { Cell::new(UNDECIDED) };
+    static LEASE: Lease = const { Lease };
+}
+
+/// The free shards, lowest last. The lock is taken when a thread first counts and when it ends.
+static FREE: LazyLock<Mutex<Vec<usize>>> = LazyLock::new(|| Mutex::new((1..count()).rev().collect()));
+
+/// The shared one, and two for each core: the workers of a runtime, and as many other threads.
+fn count() -> usize {
+    static COUNT: LazyLock<usize> = LazyLock::new(|| {
+        let cores = std::thread::available_parallelism().map_or(1, |cores| cores.get());
+        1 + (2 * cores).clamp(4, 32)
+    });
+    *COUNT
+}
+
+#[cold]
+fn lease() -> usize {
+    let free = FREE.lock().unwrap_or_else(PoisonError::into_inner).pop();
+    let shard = free.unwrap_or(Shard::SHARED.0);
+    MINE.set(shard);
+    // A thread that is ending has no use for a lease that nobody would give back.
+    if shard != Shard::SHARED.0 && LEASE.try_with(|_| ()).is_err() {
+        give_back();
+    }
+    MINE.get()
+}
+
+fn give_back() {
+    let shard = MINE.replace(Shard::SHARED.0);
+    if shard != UNDECIDED && shard != Shard::SHARED.0 {
+        FREE.lock().unwrap_or_else(PoisonError::into_inner).push(shard);
+    }
+}
+
+/// Gives the shard back when the thread ends. The lock orders its writes before those of the next to lease it.
+struct Lease;
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        give_back();
+    }
+}
+
+/// A copy for each shard that was ever written, made when it first is.
+pub(crate) struct Sharded<T> {
+    shards: Box<[OnceLock<Box<Padded<T>>>]>,
+}
+
+/// On cache lines of its own; two, because processors fetch them in pairs.
+#[repr(align(128))]
+struct Padded<T>(T);
+
+impl<T> Sharded<T> {
+    pub(crate) fn new() -> Self {
+        Self { shards: (0..count()).map(|_| OnceLock::new()).collect() }
+    }
+
+    /// The copy to write.
+    pub(crate) fn of(&self, shard: Shard, make: impl FnOnce() -> T) -> &T {
+        let slot = &self.shards[shard.0];
+        match slot.get() {
+            Some(copy) => &copy.0,
+            None => &slot.get_or_init(|| Box::new(Padded(make()))).0,
+        }
+    }
+
+    /// The copies to read.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &T> {
+        self.shards.iter().filter_map(|slot| slot.get()).map(|copy| &copy.0)
+    }
+
+    /// Bytes of all copies, each holding so many beyond itself.
+    pub(crate) fn bytes(&self, beyond: impl Fn(&T) -> usize) -> usize {
+        let copies: usize = self.iter().map(|copy| size_of::<Padded<T>>() + beyond(copy)).sum();
+        size_of_val(&*self.shards) + copies
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn threads_that_live_at_once_never_lease_the_same_shard() {
+        let (leases, barrier) = (Mutex::new(Vec::new()), std::sync::Barrier::new(100));
+        std::thread::scope(|scope| {
+            for _ in 0..100 {
+                scope.spawn(|| {
+                    leases.lock().unwrap().push(Shard::mine());
+                    barrier.wait();
+                });
+            }
+        });
+        let mut leased: Vec<usize> =
+            leases.into_inner().unwrap().into_iter().map(|shard| shard.0).filter(|shard| *shard != 0).collect();
+        assert!(!leased.is_empty());
+        leased.sort_unstable();
+        let all = leased.len();
+        leased.dedup();
+        assert_eq!(leased.len(), all);
+    }
+
+    #[test]
+    fn a_thread_that_ends_gives_its_shard_back() {
+        for _ in 0..10 * count() {
+            let shard = std::thread::spawn(Shard::mine).join().unwrap();
+            assert_ne!(shard, Shard::SHARED, "leases ran out, although one thread lived at a time");
+        }
+    }
+
+    #[test]
+    fn nothing_is_lost_when_more_threads_count_than_there_are_shards() {
+        let sharded = Sharded::<AtomicU64>::new();
+        std::thread::scope(|scope| {
+            for _ in 0..3 * count() {
+                scope.spawn(|| {
+                    for _ in 0..1000 {
+                        let shard = Shard::mine();
+                        shard.add(sharded.of(shard, AtomicU64::zero), 1);
+                    }
+                });
+            }
+        });
+        let sum: u64 = sharded.iter().map(|word| word.load(Ordering::Acquire)).sum();
+        assert_eq!(sum, 3000 * count() as u64);
+    }
+}

@@ -1,0 +1,101 @@
+//! The buckets that are counted into: cumulative, never reset, made when they are first needed.
+
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use super::distribution::Distribution;
+use super::layout::Precision;
+use crate::shard::{Shard, Sharded, Word};
+
+/// Counts of values, with their sum and how many of them were errors.
+///
+/// Recording takes no lock, reads no clock, and never waits for who reads.
+pub(crate) struct Counters<W = AtomicU64> {
+    precision: Precision,
+    shards: Sharded<Counts<W>>,
+}
+
+struct Counts<W> {
+    sum: W,
+    errors: W,
+    /// The buckets of each power of two.
+    powers: Box<[OnceLock<Box<[W]>>]>,
+}
+
+/// The counts of all shards at one moment.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Totals {
+    pub(crate) sum: u64,
+    pub(crate) errors: u64,
+    /// As long as the highest bucket needs that was ever used.
+    pub(crate) buckets: Vec<u64>,
+}
+
+impl<W: Word> Counters<W> {
+    pub(crate) fn new(precision: Precision) -> Self {
+        Self { precision, shards: Sharded::new() }
+    }
+
+    pub(crate) fn precision(&self) -> Precision {
+        self.precision
+    }
+
+    pub(crate) fn record(&self, shard: Shard, value: u64, is_error: bool) {
+        let parts = self.precision.parts();
+        let counts = self.shards.of(shard, || Counts::new(self.precision.buckets() / parts));
+        let index = self.precision.index(value);
+        let power = counts.powers[index / parts].get_or_init(|| (0..parts).map(|_| W::zero()).collect());
+        // Before the bucket, so that who sees the value counted sees its sum and its error too.
+        shard.add(&counts.sum, value);
+        if is_error {
+            shard.add(&counts.errors, 1);
+        }
+        shard.add(&power[index % parts], 1);
+    }
+
+    pub(crate) fn totals(&self) -> Totals {
+        let parts = self.precision.parts();
+        let mut totals = Totals::default();
+        for counts in self.shards.iter() {
+            for (nth, power) in counts.powers.iter().enumerate() {
+                let Some(power) = power.get() else {
+                    continue;
+                };
+                let from = nth * parts;
+                if totals.buckets.len() < from + parts {
+                    totals.buckets.resize(from + parts, 0);
+                }
+                for (total, word) in totals.buckets[from..].iter_mut().zip(power.iter()) {
+                    *total += word.load(Ordering::Acquire);
+                }
+            }
+        }
+        for counts in self.shards.iter() {
+            totals.sum = totals.sum.wrapping_add(counts.sum.load(Ordering::Acquire));
+            totals.errors += counts.errors.load(Ordering::Acquire);
+        }
+        totals
+    }
+
+    /// Everything that was ever recorded.
+    pub(crate) fn cumulative(&self) -> Distribution {
+        let Totals { sum, errors, buckets } = self.totals();
+        Distribution::new(self.precision, buckets, sum, errors, Duration::ZERO)
+    }
+
+    /// Memory in use.
+    pub(crate) fn bytes(&self) -> usize {
+        let power = size_of::<W>() * self.precision.parts();
+        self.shards.bytes(|counts| {
+            let made = counts.powers.iter().filter(|power| power.get().is_some()).count();
+            size_of_val(&*counts.powers) + made * power
+        })
+    }
+}
+
+impl<W: Word> Counts<W> {
+    fn new(powers: usize) -> Self {
+        Self { sum: W::zero(), errors: W::zero(), powers: (0..powers).map(|_| OnceLock::new()).collect() }
+    }
+}

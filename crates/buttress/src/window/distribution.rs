@@ -1,0 +1,129 @@
+use std::time::Duration;
+
+use hdrhistogram::Histogram;
+
+use super::layout::{LARGEST, Precision};
+
+/// What was recorded: read from a [`SlidingWindow`](super::SlidingWindow).
+#[derive(Clone, Debug, PartialEq)]
+pub struct Distribution {
+    precision: Precision,
+    buckets: Vec<u64>,
+    count: u64,
+    sum: u64,
+    errors: u64,
+    covers: Duration,
+}
+
+impl Distribution {
+    pub(crate) fn new(precision: Precision, buckets: Vec<u64>, sum: u64, errors: u64, covers: Duration) -> Self {
+        let count = buckets.iter().sum();
+        // Whose bucket was not yet counted when this was read.
+        let errors = errors.min(count);
+        Self { precision, buckets, count, sum, errors, covers }
+    }
+
+    /// How many values.
+    pub fn count(&self) -> u64 {
+        self.count
+    }
+
+    /// How many of them were errors.
+    pub fn errors(&self) -> u64 {
+        self.errors
+    }
+
+    /// The errors among them, 0 to 1; 0 when there is nothing.
+    pub fn error_ratio(&self) -> f64 {
+        if self.count == 0 { 0.0 } else { self.errors as f64 / self.count as f64 }
+    }
+
+    /// How many a second.
+    pub fn rate(&self) -> f64 {
+        if self.covers.is_zero() { 0.0 } else { self.count as f64 / self.covers.as_secs_f64() }
+    }
+
+    /// How much time it tells of: the window, or less when it is younger; a tick more when the oldest tick is half out.
+    pub fn covers(&self) -> Duration {
+        self.covers
+    }
+
+    /// The sum of all values, exact.
+    pub fn sum(&self) -> u64 {
+        self.sum
+    }
+
+    /// The mean of all values, exact.
+    pub fn mean(&self) -> Option<f64> {
+        (self.count > 0).then(|| self.sum as f64 / self.count as f64)
+    }
+
+    /// The value that this part of all values does not exceed, 0 to 1: the upper end of its bucket, as with HdrHistogram.
+    pub fn quantile(&self, quantile: f64) -> Option<u64> {
+        if self.count == 0 {
+            return None;
+        }
+        let rank = ((quantile.clamp(0.0, 1.0) * self.count as f64).ceil() as u64).clamp(1, self.count);
+        let mut seen = 0;
+        let index = self.buckets.iter().position(|count| {
+            seen += count;
+            seen >= rank
+        })?;
+        Some(self.precision.highest(index))
+    }
+
+    /// The largest value: the upper end of its bucket.
+    pub fn max(&self) -> Option<u64> {
+        let index = self.buckets.iter().rposition(|count| *count > 0)?;
+        Some(self.precision.highest(index))
+    }
+
+    /// Apdex: the satisfied (up to `target`) and half of the tolerating (up to four times that), as a part of all. Errors
+    /// count as frustrated. (Application Performance Index, specification 1.1.)
+    pub fn apdex(&self, target: u64) -> Option<f64> {
+        if self.count == 0 {
+            return None;
+        }
+        let up_to = |value| self.buckets.iter().take(self.precision.index(value) + 1).sum::<u64>();
+        let (satisfied, tolerating) = (up_to(target), up_to(target.saturating_mul(4)));
+        let score = (satisfied as f64 + tolerating as f64) / 2.0;
+        // Which of them failed is not known: they are taken for the fast ones, which makes the index rather too low.
+        Some(((score - self.errors as f64) / self.count as f64).max(0.0))
+    }
+
+    /// Upper end and count of each bucket that is not empty, lowest first.
+    pub fn buckets(&self) -> impl Iterator<Item = (u64, u64)> {
+        let filled = self.buckets.iter().enumerate().filter(|(_, count)| **count > 0);
+        filled.map(|(index, count)| (self.precision.highest(index), *count))
+    }
+
+    /// How finely values are told apart.
+    pub fn precision(&self) -> Precision {
+        self.precision
+    }
+
+    /// As an HdrHistogram, to be merged with those of other instances, serialised, or iterated. It gives the same
+    /// quantiles.
+    ///
+    /// ```
+    /// use buttress::window::{Precision, SlidingWindow, Span};
+    ///
+    /// let window = SlidingWindow::new(Span::default(), Precision::DEFAULT);
+    /// (1..=100).for_each(|value| window.record(value * 1000));
+    /// let seen = window.read(tokio::time::Instant::now());
+    /// assert_eq!(seen.histogram().value_at_quantile(0.5), seen.quantile(0.5).unwrap());
+    /// ```
+    pub fn histogram(&self) -> Histogram<u64> {
+        let digits = match self.precision.parts() {
+            0..=16 => 1,
+            17..=128 => 2,
+            _ => 3,
+        };
+        let mut histogram =
+            Histogram::new_with_bounds(1, LARGEST, digits).expect("the bounds and digits are accepted ones");
+        for (value, count) in self.buckets() {
+            histogram.record_n(value, count).expect("no bucket is above the bound");
+        }
+        histogram
+    }
+}

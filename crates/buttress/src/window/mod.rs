@@ -1,0 +1,179 @@
+//! Sliding windows: what the last minutes were like, from counters that are never reset.
+//!
+//! A [`SlidingWindow`] is recorded into without lock and clock. Whoever keeps the time [ticks](SlidingWindow::tick) it;
+//! that stores what has moved since the tick before, and forgets what is older than the window.
+//!
+//! ```
+//! use std::time::Duration;
+//!
+//! use buttress::window::{Precision, SlidingWindow, Span};
+//! use tokio::time::Instant;
+//!
+//! let window = SlidingWindow::new(Span::default(), Precision::DEFAULT);
+//! (1..=1000).for_each(|micros| window.record(micros));
+//! let seen = window.read(Instant::now());
+//! assert_eq!(seen.count(), 1000);
+//! // Within 3.1 %.
+//! assert!((950..=982).contains(&seen.quantile(0.95).unwrap()));
+//!
+//! // Five minutes later nothing of it is left.
+//! window.tick(Instant::now());
+//! assert_eq!(window.read(Instant::now() + Duration::from_secs(300)).count(), 0);
+//! ```
+//!
+//! # Layout
+//!
+//! | file | holds |
+//! |---|---|
+//! | `layout` | log-linear buckets, [`Precision`] |
+//! | `counters` | the buckets that are counted into, a copy for each thread |
+//! | `ring` | the differences that make up the window |
+//! | `distribution` | what is read: quantiles, mean, Apdex |
+
+mod counters;
+mod distribution;
+mod layout;
+mod ring;
+
+use std::fmt;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use crate::clock::{self, Instant};
+use crate::shard::Shard;
+
+pub(crate) use counters::Counters;
+use counters::Totals;
+pub use distribution::Distribution;
+pub use layout::{Precision, PrecisionError};
+use ring::Ring;
+
+/// How far back a window reaches, and how often it is ticked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Span {
+    last: Duration,
+    tick: Duration,
+}
+
+impl Span {
+    /// The last `last`, told apart every `tick`: what falls out of the window does so a tick at a time.
+    ///
+    /// # Errors
+    ///
+    /// [`SpanError`] unless `tick` is at least 10 ms and goes 1 to 1000 times into `last`.
+    pub const fn new(last: Duration, tick: Duration) -> Result<Self, SpanError> {
+        let (last_ms, tick_ms) = (last.as_millis(), tick.as_millis());
+        if tick_ms < 10 || last_ms < tick_ms || last_ms > 1000 * tick_ms {
+            return Err(SpanError { last, tick });
+        }
+        Ok(Self { last, tick })
+    }
+
+    /// How far back it reaches.
+    pub const fn last(self) -> Duration {
+        self.last
+    }
+
+    /// How often it is ticked.
+    pub const fn tick(self) -> Duration {
+        self.tick
+    }
+}
+
+impl Default for Span {
+    /// Five minutes, every ten seconds.
+    fn default() -> Self {
+        Self { last: Duration::from_secs(300), tick: Duration::from_secs(10) }
+    }
+}
+
+/// Two durations that do not make a [`Span`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SpanError {
+    last: Duration,
+    tick: Duration,
+}
+
+impl fmt::Display for SpanError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { last, tick } = self;
+        write!(
+            f,
+            "a window of {last:?} with a tick of {tick:?}; accepted is a tick of at least 10 ms that goes 1 to 1000 times into the window"
+        )
+    }
+}
+
+impl std::error::Error for SpanError {}
+
+/// The distribution of what was recorded in the last minutes.
+pub struct SlidingWindow {
+    span: Span,
+    counters: Counters,
+    // Of readers and the ticker; who records never touches it.
+    ring: Mutex<Ring>,
+}
+
+impl SlidingWindow {
+    /// Empty, from now on.
+    pub fn new(span: Span, precision: Precision) -> Self {
+        let ring = Ring::new(span.last, clock::now());
+        Self { span, counters: Counters::new(precision), ring: Mutex::new(ring) }
+    }
+
+    /// Counts a value; in microseconds, bytes, or whatever one likes. What is above `2^42` counts as that.
+    pub fn record(&self, value: u64) {
+        self.count(Shard::mine(), value, false);
+    }
+
+    /// Counts the value of something that failed.
+    pub fn record_error(&self, value: u64) {
+        self.count(Shard::mine(), value, true);
+    }
+
+    pub(crate) fn count(&self, shard: Shard, value: u64, is_error: bool) {
+        self.counters.record(shard, value, is_error);
+    }
+
+    /// Stores what has moved since the tick before. Late and early ticks lose nothing.
+    pub fn tick(&self, now: Instant) {
+        let mut ring = self.ring();
+        ring.tick(self.counters.totals(), now);
+    }
+
+    /// What was recorded in the window that ends now.
+    ///
+    /// Any number of readers may read at any time; none takes anything from another.
+    pub fn read(&self, now: Instant) -> Distribution {
+        let mut ring = self.ring();
+        let totals = self.counters.totals();
+        // Nobody ticked: better a late tick than a window that grows.
+        if ring.since_tick(now) >= 2 * self.span.tick {
+            ring.tick(totals.clone(), now);
+        }
+        ring.forget(now);
+        let covers = ring.covers(now);
+        let Totals { sum, errors, buckets } = ring.read(totals);
+        Distribution::new(self.counters.precision(), buckets, sum, errors, covers)
+    }
+
+    /// Tells time apart half as finely, to save memory. False when there is nothing more to save.
+    pub(crate) fn coarsen(&self) -> bool {
+        self.ring().coarsen()
+    }
+
+    /// Memory in use.
+    pub fn bytes(&self) -> usize {
+        size_of::<Self>() + self.counters.bytes() + self.ring().bytes()
+    }
+
+    fn ring(&self) -> MutexGuard<'_, Ring> {
+        self.ring.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl fmt::Debug for SlidingWindow {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SlidingWindow").field("span", &self.span).finish_non_exhaustive()
+    }
+}
