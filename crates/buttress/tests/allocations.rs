@@ -243,3 +243,32 @@ fn injecting_allocates_the_one_value_that_changes() {
         (TraceLayer::client(Spans::new()).sampler(Sampler::always_on()).observer(), InjectLayer::new().observer());
     assert!(context.enter(|| over_bare("client, sampled", &ObserveLayer::client(client), 0)) <= 8);
 }
+
+// Where time stands still, so that no duration needs a bucket that none had before.
+#[cfg(feature = "metrics")]
+#[tokio::test(start_paused = true)]
+async fn counting_for_caches_and_streams_allocates_nothing() {
+    use buttress::metrics::Registry;
+    use buttress::metrics::source::{CacheMetrics, EvictionCause, StreamKind, StreamMetrics};
+
+    let registry = Registry::new();
+    let cache = CacheMetrics::new(&registry, "prices");
+    let streams = StreamMetrics::for_route(&registry, StreamKind::Sse, "/prices");
+    let count = || {
+        cache.lookup(Some(()));
+        cache.miss();
+        cache.put();
+        cache.evicted(EvictionCause::Capacity);
+        cache.set_entries(1);
+        drop(cache.start_load());
+        let stream = streams.open();
+        stream.message_in(1);
+        stream.message_out(1);
+        stream.error();
+    };
+    // The first makes the numbers of this thread.
+    count();
+    let before = ALLOCATIONS.get();
+    (0..100).for_each(|_| count());
+    assert_eq!(ALLOCATIONS.get() - before, 0);
+}
