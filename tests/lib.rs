@@ -3,6 +3,8 @@
 #![forbid(unsafe_code)]
 
 pub mod example;
+pub mod numbers;
+pub mod plan;
 
 use std::collections::VecDeque;
 use std::fmt;

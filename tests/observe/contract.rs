@@ -8,10 +8,11 @@ use std::rc::Rc;
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Waker};
 
-use buttress::classify::Ending::{self, BodyFailed, Complete, DroppedBeforeHead, DroppedInBody, Failed, Panicked};
+use buttress::classify::Ending::Panicked;
 use buttress::classify::Outcome;
 use buttress::context::{self, TraceId};
 use buttress::observe::{End, Exchange, Observe, ObserveLayer, Observed, ObservedBody, Probe, ResponseFuture};
+use buttress_tests::plan::{Answer, Plan, Running, plans};
 use buttress_tests::{Broken, Recorder, RecordingProbe, ScriptBody, Step};
 use bytes::Bytes;
 use futures_util::stream;
@@ -137,105 +138,13 @@ fn poll<F: Future + ?Sized>(future: &mut Pin<Box<F>>) -> Poll<F::Output> {
     future.as_mut().poll(&mut Context::from_waker(Waker::noop()))
 }
 
-/// What the service does after it has been pending a number of times.
-#[derive(Clone, Copy, Debug)]
-enum Answer {
-    Head,
-    Error,
-    Panic,
-}
-
-/// What one exchange would do if nobody dropped it.
-#[derive(Clone, Debug)]
-struct Plan {
-    pending: usize,
-    answer: Answer,
-    body: Vec<Step>,
-}
-
-impl Plan {
-    /// How it ends when it is dropped after that many polls: the reference that the layer is compared with.
-    fn ending_after(&self, polls: usize) -> Ending {
-        let Some(body_polls) = polls.checked_sub(self.pending + 1) else {
-            return DroppedBeforeHead;
-        };
-        match self.answer {
-            Answer::Error => return Failed,
-            Answer::Panic => return Panicked,
-            Answer::Head => {}
-        }
-        for step in self.body.iter().take(body_polls) {
-            match step {
-                Step::Fail(_) => return BodyFailed,
-                Step::Panic => return Panicked,
-                _ => {}
-            }
-        }
-        if body_polls > self.body.len() { Complete } else { DroppedInBody }
-    }
-
-    fn start(&self, observers: (Recorder, Recorder)) -> Running {
-        let Self { mut pending, answer, body } = self.clone();
-        let mut body = Some(body);
-        let future = poll_fn(move |_| {
-            if pending > 0 {
-                pending -= 1;
-                return Poll::Pending;
-            }
-            match answer {
-                Answer::Head => {
-                    Poll::Ready(Ok(Response::new(ScriptBody::new(body.take().expect("polled to its end")))))
-                }
-                Answer::Error => Poll::Ready(Err(Broken("no answer"))),
-                Answer::Panic => resume_unwind(Box::new("no answer")),
-            }
-        });
-        let mut future = Some(future);
-        let mut service = ObserveLayer::server(observers)
-            .layer(service_fn(move |_: Request<()>| future.take().expect("called once")));
-        let answer = service.call(Request::new(()));
-        Running::Future(Box::pin(async { answer.await.map(|response| Box::pin(response.into_body())) }))
-    }
-}
-
-type WatchedBody = Pin<Box<ObservedBody<ScriptBody, (RecordingProbe, RecordingProbe)>>>;
-
-/// An exchange that is polled by hand.
-enum Running {
-    Future(Pin<Box<dyn Future<Output = Result<WatchedBody, Broken>>>>),
-    Body(WatchedBody),
-    Over,
-}
-
-impl Running {
-    /// Polls whatever there is to poll, and drops it when it is done.
-    fn poll(&mut self) {
-        let mut cx = Context::from_waker(Waker::noop());
-        let next = catch_unwind(AssertUnwindSafe(|| match self {
-            Self::Future(future) => match future.as_mut().poll(&mut cx) {
-                Poll::Ready(Ok(body)) => Some(Self::Body(body)),
-                Poll::Ready(Err(_)) => Some(Self::Over),
-                Poll::Pending => None,
-            },
-            Self::Body(body) => match body.as_mut().poll_frame(&mut cx) {
-                Poll::Ready(Some(Err(_)) | None) => Some(Self::Over),
-                _ => None,
-            },
-            Self::Over => None,
-        }));
-        if let Some(next) = next.unwrap_or(Some(Self::Over)) {
-            *self = next;
-        }
-    }
-}
-
 #[test]
 fn an_exchange_that_is_dropped_after_any_number_of_polls_ends_once_and_as_what_it_was() {
     let body = [Step::Yield, Step::Data("a"), Step::Yield, Step::Data("b"), Step::Data("c"), Step::Yield];
     let plan = Plan { pending: 4, answer: Answer::Head, body: body.to_vec() };
     for polls in 0..=plan.pending + plan.body.len() + 3 {
         let (first, second) = (Recorder::default(), Recorder::default());
-        let mut exchange = plan.start((first.clone(), second.clone()));
+        let mut exchange = plan.start(ObserveLayer::server((first.clone(), second.clone())));
         for _ in 0..polls {
             exchange.poll();
         }
@@ -243,21 +152,6 @@ fn an_exchange_that_is_dropped_after_any_number_of_polls_ends_once_and_as_what_i
         assert_eq!(first.only().ending, plan.ending_after(polls), "after {polls} polls");
         assert_eq!(first.only(), second.only(), "after {polls} polls");
     }
-}
-
-fn plans() -> impl Strategy<Value = Plan> {
-    let answer = prop_oneof![6 => Just(Answer::Head), 1 => Just(Answer::Error), 1 => Just(Answer::Panic)];
-    let step = prop_oneof![
-        4 => Just(Step::Data("abc")),
-        4 => Just(Step::Yield),
-        1 => Just(Step::Fail("broken")),
-        1 => Just(Step::Panic),
-    ];
-    (0..4_usize, answer, prop::collection::vec(step, 0..6)).prop_map(|(pending, answer, body)| Plan {
-        pending,
-        answer,
-        body,
-    })
 }
 
 proptest! {
@@ -271,7 +165,7 @@ proptest! {
             .iter()
             .map(|plan| {
                 let own = Recorder::default();
-                (plan.start((all.clone(), own.clone())), own, 0)
+                (plan.start(ObserveLayer::server((all.clone(), own.clone()))), own, 0)
             })
             .collect();
         prop_assert_eq!(all.started(), plans.len());

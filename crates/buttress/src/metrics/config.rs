@@ -1,3 +1,5 @@
+use std::time::Duration;
+
 use super::buckets::Buckets;
 use crate::window::{Precision, Span};
 
@@ -20,6 +22,7 @@ pub struct MetricsConfig {
     pub(super) max_hosts: usize,
     pub(super) window_budget: usize,
     pub(super) native_histograms: bool,
+    pub(super) apdex_target: Duration,
 }
 
 impl Default for MetricsConfig {
@@ -34,6 +37,7 @@ impl Default for MetricsConfig {
             max_hosts: 200,
             window_budget: 16 << 20,
             native_histograms: false,
+            apdex_target: Duration::from_millis(500),
         }
     }
 }
@@ -102,6 +106,13 @@ impl MetricsConfig {
     #[must_use]
     pub fn native_histograms(mut self, native: bool) -> Self {
         self.native_histograms = native;
+        self
+    }
+
+    /// What is fast enough to satisfy: the T of Apdex. 500 ms by default, as Apdex advises for pages.
+    #[must_use]
+    pub fn apdex_target(mut self, target: Duration) -> Self {
+        self.apdex_target = target;
         self
     }
 

@@ -2,7 +2,9 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use super::series::Measure;
 use crate::context::{SpanId, TraceContext, TraceId};
+use crate::shard::Word;
 
 /// No bucket's exemplar is renewed sooner.
 const RENEWED_AFTER_NANOS: u64 = 1_000_000_000;
@@ -25,19 +27,18 @@ pub struct Exemplar {
 pub(super) struct Exemplars(Box<[Slot]>);
 
 /// A sequence lock: odd while somebody writes. A writer that finds another one leaves.
-#[derive(Default)]
-struct Slot {
-    sequence: AtomicU64,
-    trace_high: AtomicU64,
-    trace_low: AtomicU64,
-    span: AtomicU64,
-    value: AtomicU64,
-    unix_nanos: AtomicU64,
+struct Slot<W = AtomicU64> {
+    sequence: W,
+    trace_high: W,
+    trace_low: W,
+    span: W,
+    value: W,
+    unix_nanos: W,
 }
 
 impl Exemplars {
     pub(super) fn new(buckets: usize) -> Self {
-        Self((0..buckets).map(|_| Slot::default()).collect())
+        Self((0..buckets).map(|_| Slot::new()).collect())
     }
 
     /// Keeps this one when the bucket's is old.
@@ -48,22 +49,31 @@ impl Exemplars {
         }
     }
 
-    /// The bucket's, when there is one that nobody is writing right now. `scale` makes the value of the recorded number.
-    pub(super) fn read(&self, bucket: usize, scale: f64) -> Option<Exemplar> {
-        self.0[bucket].read(scale)
+    /// The bucket's, when there is one that nobody is writing right now.
+    pub(super) fn read(&self, bucket: usize, measure: Measure) -> Option<Exemplar> {
+        self.0[bucket].read(measure)
     }
 }
 
-impl Slot {
+impl<W: Word> Slot<W> {
+    fn new() -> Self {
+        Self {
+            sequence: W::zero(),
+            trace_high: W::zero(),
+            trace_low: W::zero(),
+            span: W::zero(),
+            value: W::zero(),
+            unix_nanos: W::zero(),
+        }
+    }
+
     fn write(&self, value: u64, trace: &TraceContext, unix_nanos: u64) {
         let before = self.sequence.load(Ordering::Relaxed);
-        let is_free = before.is_multiple_of(2);
-        let take = || self.sequence.compare_exchange(before, before + 1, Ordering::Acquire, Ordering::Relaxed);
-        if !is_free || take().is_err() {
+        if !before.is_multiple_of(2) || !self.sequence.replace(before, before + 1) {
             return;
         }
         // A reader that sees a word below sees the odd sequence too.
-        std::sync::atomic::fence(Ordering::Release);
+        W::fence(Ordering::Release);
         let id = u128::from_be_bytes(trace.trace_id.to_bytes());
         self.trace_high.store((id >> 64) as u64, Ordering::Relaxed);
         self.trace_low.store(id as u64, Ordering::Relaxed);
@@ -73,14 +83,14 @@ impl Slot {
         self.sequence.store(before + 2, Ordering::Release);
     }
 
-    fn read(&self, scale: f64) -> Option<Exemplar> {
+    fn read(&self, measure: Measure) -> Option<Exemplar> {
         let before = self.sequence.load(Ordering::Acquire);
         let high = u128::from(self.trace_high.load(Ordering::Relaxed));
         let low = u128::from(self.trace_low.load(Ordering::Relaxed));
         let span = self.span.load(Ordering::Relaxed);
         let value = self.value.load(Ordering::Relaxed);
         let unix_nanos = self.unix_nanos.load(Ordering::Relaxed);
-        std::sync::atomic::fence(Ordering::Acquire);
+        W::fence(Ordering::Acquire);
         if !before.is_multiple_of(2) || self.sequence.load(Ordering::Relaxed) != before {
             return None;
         }
@@ -88,8 +98,46 @@ impl Slot {
             // Ids that are zero are none: nobody has written yet.
             trace_id: TraceId::from_bytes((high << 64 | low).to_be_bytes())?,
             span_id: SpanId::from_bytes(span.to_be_bytes())?,
-            value: value as f64 * scale,
+            value: measure.in_unit(value),
             unix_nanos,
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use loom::sync::Arc;
+    use loom::thread;
+
+    use super::*;
+    use crate::shard::model::check;
+
+    fn trace(nth: u128) -> TraceContext {
+        let id = nth << 64 | nth;
+        let mut trace = TraceContext::random();
+        trace.trace_id = TraceId::from_bytes(id.to_be_bytes()).unwrap();
+        trace.span_id = SpanId::from_bytes((nth as u64).to_be_bytes()).unwrap();
+        trace
+    }
+
+    #[test]
+    fn a_reader_sees_one_exemplar_whole_or_none() {
+        check(|| {
+            let slot = Arc::new(Slot::<loom::sync::atomic::AtomicU64>::new());
+            let writers: Vec<_> = [1, 2]
+                .into_iter()
+                .map(|nth| {
+                    let slot = Arc::clone(&slot);
+                    thread::spawn(move || slot.write(nth as u64, &trace(nth), nth as u64))
+                })
+                .collect();
+            if let Some(seen) = slot.read(Measure::Plain) {
+                let whole = trace(seen.unix_nanos.into());
+                assert_eq!((seen.trace_id, seen.span_id), (whole.trace_id, whole.span_id));
+                assert_eq!(seen.value, seen.unix_nanos as f64);
+            }
+            writers.into_iter().for_each(|writer| writer.join().unwrap());
+            assert!(slot.read(Measure::Plain).is_some());
+        });
     }
 }

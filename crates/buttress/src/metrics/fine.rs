@@ -32,7 +32,7 @@ impl FineBuckets {
                 this.zero_count = count;
                 continue;
             }
-            let index = index_of(highest as f64 * measure.window_scale());
+            let index = index_of(measure.of_window(highest));
             if this.counts.is_empty() {
                 this.offset = index;
             }

@@ -123,6 +123,12 @@ impl From<&'static str> for Stored {
     }
 }
 
+impl From<i64> for Stored {
+    fn from(number: i64) -> Self {
+        Self::Int(number)
+    }
+}
+
 impl From<String> for Stored {
     fn from(text: String) -> Self {
         Self::Text(Cow::Owned(text))

@@ -1,9 +1,11 @@
 use std::fmt;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use super::config::MetricsConfig;
 use super::family::{Family, FamilyCore};
 use super::instrument::{Counter, Gauge, Histogram, Instrument, TimeCounter, Timer, UpDownCounter};
+use super::performance::{self, Performance};
+use super::requests::{Requests, Side};
 use super::snapshot::{Overflowed, Snapshot};
 use super::table::{self, Table};
 use super::windows::{WindowUsage, Windows};
@@ -23,6 +25,8 @@ struct Inner {
     started_unix_nanos: u64,
     families: Table<Arc<str>, Arc<FamilyCore>>,
     windows: Arc<Windows>,
+    server: OnceLock<Arc<Requests>>,
+    client: OnceLock<Arc<Requests>>,
     sources: Mutex<Vec<Box<dyn Source>>>,
     conflicts: Mutex<Vec<String>>,
 }
@@ -65,6 +69,8 @@ impl Registry {
             started_unix_nanos: clock::unix_nanos(clock::now()),
             families: Table::new(MAX_FAMILIES),
             windows: Arc::new(windows),
+            server: OnceLock::new(),
+            client: OnceLock::new(),
             sources: Mutex::default(),
             conflicts: Mutex::default(),
             config,
@@ -127,6 +133,10 @@ impl Registry {
         let mut families: Vec<_> = self.0.families.iter().map(|(_, family)| family.snapshot()).collect();
         let mut overflowed: Vec<Overflowed> =
             self.0.families.iter().filter_map(|(_, family)| family.overflowed()).collect();
+        for requests in [&self.0.server, &self.0.client].into_iter().filter_map(OnceLock::get) {
+            families.extend(requests.families());
+            overflowed.extend(requests.overflowed());
+        }
         families.retain(|family| !family.series.is_empty());
         families.sort_by(|one, other| one.name.cmp(&other.name));
         overflowed.sort_by(|one, other| one.metric.cmp(&other.metric));
@@ -140,9 +150,33 @@ impl Registry {
         }
     }
 
+    /// How the requests that were served have done in the last minutes.
+    pub fn performance(&self) -> Performance {
+        self.performance_of(&self.0.server)
+    }
+
+    /// How the requests that were sent have done in the last minutes.
+    pub fn client_performance(&self) -> Performance {
+        self.performance_of(&self.0.client)
+    }
+
+    fn performance_of(&self, requests: &OnceLock<Arc<Requests>>) -> Performance {
+        let of = |requests: &Arc<Requests>| performance::of(requests, self.0.config.apdex_target, clock::now());
+        requests.get().map(of).unwrap_or_default()
+    }
+
     /// Memory of the sliding windows.
     pub fn window_usage(&self) -> WindowUsage {
         self.0.windows.usage()
+    }
+
+    pub(super) fn requests(&self, side: Side) -> &Arc<Requests> {
+        let inner = &*self.0;
+        let of = match side {
+            Side::Server => &inner.server,
+            Side::Client => &inner.client,
+        };
+        of.get_or_init(|| Arc::new(Requests::new(side, &inner.config, &inner.windows)))
     }
 
     fn family<I: Instrument>(&self, name: &str) -> Family<I> {

@@ -112,10 +112,10 @@ impl HistogramSeries {
         }
         // After the counts, so that a value that is counted is in the sum.
         let sum = self.cells.iter().fold(0_u64, |sum, cells| sum.wrapping_add(cells.sum.load(Ordering::Acquire)));
-        let exemplar = |bucket| self.exemplars.get()?.read(bucket, measure.scale());
+        let exemplar = |bucket| self.exemplars.get()?.read(bucket, measure);
         let exemplars = (0..counts.len()).map(exemplar).collect();
         let fine = self.fine.as_ref().map(|fine| FineBuckets::new(fine, measure));
-        HistogramPoint { bounds: Arc::clone(bounds), counts, sum: sum as f64 * measure.scale(), exemplars, fine }
+        HistogramPoint { bounds: Arc::clone(bounds), counts, sum: measure.in_unit(sum), exemplars, fine }
     }
 
     pub(super) fn window(&self) -> Option<&Arc<SlidingWindow>> {
@@ -139,11 +139,11 @@ pub(super) enum Measure {
 }
 
 impl Measure {
-    /// From the recorded number to the unit of the metric.
-    pub(super) fn scale(self) -> f64 {
+    /// A recorded number in the unit of the metric. Divided, because 5 ms times 1e-9 is not the number that 0.005 is.
+    pub(super) fn in_unit(self, value: u64) -> f64 {
         match self {
-            Self::Plain => 1.0,
-            Self::Time => 1e-9,
+            Self::Plain => value as f64,
+            Self::Time => value as f64 / 1e9,
         }
     }
 
@@ -154,20 +154,15 @@ impl Measure {
         }
     }
 
-    /// From the number in windows to the unit of the metric.
-    pub(super) fn window_scale(self) -> f64 {
+    /// A number of a window in the unit of the metric.
+    pub(super) fn of_window(self, value: u64) -> f64 {
         match self {
-            Self::Plain => 1.0,
-            Self::Time => 1e-6,
+            Self::Plain => value as f64,
+            Self::Time => value as f64 / 1e6,
         }
     }
 
     pub(super) fn bounds(self, buckets: &Buckets) -> Arc<[f64]> {
-        // Divided, because 5 ms times 1e-9 is not the number that 0.005 is.
-        let divisor = match self {
-            Self::Plain => 1.0,
-            Self::Time => 1e9,
-        };
-        buckets.bounds().iter().map(|bound| *bound as f64 / divisor).collect()
+        buckets.bounds().iter().map(|bound| self.in_unit(*bound)).collect()
     }
 }

@@ -92,7 +92,7 @@ impl Overflowed {
 impl Point {
     pub(super) fn sum(kind: Kind, measure: Measure, total: u64) -> Self {
         match (measure, kind) {
-            (Measure::Time, _) => Self::Float(total as f64 * measure.scale()),
+            (Measure::Time, _) => Self::Float(measure.in_unit(total)),
             (Measure::Plain, Kind::UpDownCounter) => Self::Int(total as i64),
             (Measure::Plain, _) => Self::Int(i64::try_from(total).unwrap_or(i64::MAX)),
         }

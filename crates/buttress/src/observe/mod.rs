@@ -48,7 +48,11 @@
 mod body;
 mod future;
 mod layer;
-#[cfg(any(feature = "trace", feature = "axum"))]
+#[cfg(any(feature = "trace", feature = "metrics"))]
+pub(crate) mod peer;
+#[cfg(any(feature = "trace", feature = "metrics"))]
+pub(crate) mod protocol;
+#[cfg(any(feature = "trace", feature = "metrics", feature = "axum"))]
 mod route;
 mod service;
 mod tuple;
@@ -66,7 +70,7 @@ pub use tokio::time::Instant;
 pub use body::ObservedBody;
 pub use future::ResponseFuture;
 pub use layer::ObserveLayer;
-#[cfg(any(feature = "trace", feature = "axum"))]
+#[cfg(any(feature = "trace", feature = "metrics", feature = "axum"))]
 pub use route::Route;
 pub use service::Observed;
 pub use when::{ParseNetworkError, When};
@@ -85,6 +89,11 @@ pub trait Probe {
     /// The head of the answer passes by.
     fn head(&mut self, head: &mut response::Parts, exchange: &mut Exchange) {
         let _ = (head, exchange);
+    }
+
+    /// A frame of the answer's body passes by, with so many bytes.
+    fn data(&mut self, bytes: u64) {
+        let _ = bytes;
     }
 
     /// The exchange is over. Called exactly once.

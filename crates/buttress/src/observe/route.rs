@@ -34,7 +34,21 @@ impl Route {
         }
     }
 
+    /// The template that somebody put into these extensions.
+    #[cfg(feature = "metrics")]
+    pub(crate) fn text_of(extensions: &Extensions) -> Option<&str> {
+        if let Some(route) = extensions.get::<Self>() {
+            return Some(route.as_str());
+        }
+        #[cfg(feature = "axum")]
+        if let Some(matched) = extensions.get::<::axum::extract::MatchedPath>() {
+            return Some(matched.as_str());
+        }
+        None
+    }
+
     /// The route that somebody put into these extensions.
+    #[cfg(any(feature = "trace", feature = "axum"))]
     pub(crate) fn of(extensions: &Extensions) -> Option<Self> {
         if let Some(route) = extensions.get::<Self>() {
             return Some(route.clone());

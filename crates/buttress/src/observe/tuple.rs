@@ -19,6 +19,10 @@ macro_rules! tuple {
                 $(self.$reverse.head(head, exchange);)+
             }
 
+            fn data(&mut self, bytes: u64) {
+                $(self.$reverse.data(bytes);)+
+            }
+
             fn end(self, end: &End<'_>) {
                 $(self.$reverse.end(end);)+
             }

@@ -93,6 +93,9 @@ impl<P: Probe, C: Classify> Watch<P, C> {
 
     pub(super) fn delivered(&mut self, bytes: u64) {
         self.delivered += bytes;
+        if let Some(probe) = &mut self.probe {
+            probe.data(bytes);
+        }
     }
 
     /// Ends the exchange now; later calls do nothing.

@@ -4,18 +4,20 @@ use std::borrow::Cow;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use http::header::{CONTENT_LENGTH, USER_AGENT};
+use http::header::{CONTENT_LENGTH, HOST, USER_AGENT};
 use http::{HeaderValue, Method, StatusCode, Uri, Version, response};
 
 use super::attributes::Attributes;
 use super::capture::{Capture, Captured, shown};
+use super::forwarded::Forwarded;
 use super::grpc;
 use super::layer::Config;
-use super::peer::{self, Forwarded};
 use super::span::SpanKind;
 use crate::classify::GrpcCode;
 use crate::clock::Instant;
 use crate::context::Value;
+use crate::observe::peer;
+use crate::observe::protocol::{METHODS, known_method, version_text};
 use crate::observe::{End, RequestHead, Route};
 use crate::redact;
 
@@ -50,7 +52,7 @@ impl HttpExchange {
             method: head.method.clone(),
             uri: head.uri.clone(),
             version: head.version,
-            host: peer::host_header(head.headers),
+            host: head.headers.get(HOST).cloned(),
             user_agent: head.headers.get(USER_AGENT).cloned(),
             forwarded: Forwarded::of(head.headers),
             peer: head.peer(),
@@ -115,7 +117,7 @@ impl HttpExchange {
     }
 
     fn describe_http(&self, is_server: bool, config: &Config, attributes: &mut Attributes) -> Cow<'static, str> {
-        let method = known_method(&self.method);
+        let method = known_method(&self.method).map(|known| METHODS[known]);
         attributes.push("http.request.method", method.unwrap_or("_OTHER"));
         if method.is_none() {
             attributes.push("http.request.method_original", self.method.as_str().to_owned());
@@ -185,7 +187,7 @@ impl HttpExchange {
             .or(config.server_authority.as_deref())
             .filter(|authority| !authority.is_empty())?;
         let (address, port) = peer::split_port(authority);
-        Some((address, port.or_else(|| default_port(self.scheme(config)))))
+        Some((address, port.or_else(|| peer::default_port(self.scheme(config)))))
     }
 
     fn full_url(&self, config: &Config) -> String {
@@ -198,31 +200,6 @@ impl HttpExchange {
         let (mark, query) = query.map_or(("", ""), |query| ("?", query));
         let url = format!("{scheme}://{}{}{mark}{query}", authority.unwrap_or(""), self.uri.path());
         redact::text(&url).into_owned()
-    }
-}
-
-/// The methods of RFC 9110, PATCH and QUERY; others are told apart by `method_original` only.
-fn known_method(method: &Method) -> Option<&'static str> {
-    const KNOWN: [&str; 10] = ["GET", "POST", "PUT", "DELETE", "HEAD", "OPTIONS", "PATCH", "CONNECT", "TRACE", "QUERY"];
-    KNOWN.into_iter().find(|known| *known == method.as_str())
-}
-
-fn version_text(version: Version) -> Option<&'static str> {
-    Some(match version {
-        Version::HTTP_09 => "0.9",
-        Version::HTTP_10 => "1.0",
-        Version::HTTP_11 => "1.1",
-        Version::HTTP_2 => "2",
-        Version::HTTP_3 => "3",
-        _ => return None,
-    })
-}
-
-fn default_port(scheme: &str) -> Option<u16> {
-    match scheme {
-        "http" | "ws" => Some(80),
-        "https" | "wss" => Some(443),
-        _ => None,
     }
 }
 

@@ -32,7 +32,7 @@
 //! | `layer` | [`TraceLayer`], its observer and probe |
 //! | `sampler` | who is traced; `late`: who is kept although not sampled |
 //! | `recording` | what is kept while the exchange runs |
-//! | `http`, `grpc`, `peer` | from a recording to the attributes of the conventions |
+//! | `http`, `grpc`, `forwarded` | from a recording to the attributes of the conventions |
 //! | `capture`, `attributes` | what may be told, and how much |
 //! | `spans` | the bounded hand-over, the ring, the thread that feeds the sinks |
 //! | `span` | [`SpanRecord`], what sinks get; `json_lines` a sink |
@@ -43,12 +43,12 @@ mod capture;
 mod connection;
 #[cfg(feature = "debug-header")]
 mod debug_header;
+mod forwarded;
 mod grpc;
 mod http;
 mod json_lines;
 mod late;
 mod layer;
-mod peer;
 mod recording;
 mod sampler;
 mod span;

@@ -23,6 +23,21 @@ impl Distribution {
         Self { precision, buckets, count, sum, errors, covers }
     }
 
+    /// Adds what another window of the same precision tells. Nothing happens when the precisions differ.
+    pub(crate) fn merge(&mut self, other: &Self) {
+        if self.precision != other.precision {
+            return;
+        }
+        if self.buckets.len() < other.buckets.len() {
+            self.buckets.resize(other.buckets.len(), 0);
+        }
+        self.buckets.iter_mut().zip(&other.buckets).for_each(|(own, others)| *own += others);
+        self.count += other.count;
+        self.sum = self.sum.wrapping_add(other.sum);
+        self.errors += other.errors;
+        self.covers = self.covers.max(other.covers);
+    }
+
     /// How many values.
     pub fn count(&self) -> u64 {
         self.count

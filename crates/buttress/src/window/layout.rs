@@ -19,6 +19,10 @@ impl Precision {
     /// 0.098 %, HdrHistogram's 3 digits.
     pub const THREE_DIGITS: Self = Self(10);
 
+    /// A bucket for each power of two, for models: every word that is read costs them time.
+    #[cfg(test)]
+    pub(crate) const NONE: Self = Self(0);
+
     /// So many bits: 3 to 10.
     ///
     /// # Errors

@@ -42,11 +42,10 @@ use std::time::Duration;
 use crate::clock::{self, Instant};
 use crate::shard::Shard;
 
-pub(crate) use counters::Counters;
-use counters::Totals;
+pub(crate) use counters::{Counters, Totals};
 pub use distribution::Distribution;
 pub use layout::{Precision, PrecisionError};
-use ring::Ring;
+pub(crate) use ring::Ring;
 
 /// How far back a window reaches, and how often it is ticked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -138,7 +137,7 @@ impl SlidingWindow {
     /// Stores what has moved since the tick before. Late and early ticks lose nothing.
     pub fn tick(&self, now: Instant) {
         let mut ring = self.ring();
-        ring.tick(self.counters.totals(), now);
+        ring.tick(&self.counters.totals(), now);
     }
 
     /// What was recorded in the window that ends now.
@@ -149,7 +148,7 @@ impl SlidingWindow {
         let totals = self.counters.totals();
         // Nobody ticked: better a late tick than a window that grows.
         if ring.since_tick(now) >= 2 * self.span.tick {
-            ring.tick(totals.clone(), now);
+            ring.tick(&totals, now);
         }
         ring.forget(now);
         let covers = ring.covers(now);

@@ -6,14 +6,14 @@ use std::time::Duration;
 use super::counters::Totals;
 use crate::clock::Instant;
 
-/// Differences of cumulative counts, oldest first, and their sum.
-pub(super) struct Ring {
+/// Differences of cumulative counts, oldest first, and their sum. Packed, all of it: most windows are of quiet series.
+pub(crate) struct Ring {
     last: Duration,
     deltas: VecDeque<Delta>,
     /// The sum of all deltas.
-    within: Totals,
+    within: Packed,
     /// The counts at the latest tick.
-    at_tick: Totals,
+    at_tick: Packed,
     ticked: Instant,
     created: Instant,
 }
@@ -21,6 +21,11 @@ pub(super) struct Ring {
 struct Delta {
     from: Instant,
     to: Instant,
+    counts: Packed,
+}
+
+#[derive(Default)]
+struct Packed {
     sum: u64,
     errors: u64,
     /// Pairs of variable-length numbers: empty buckets to step over, and the count of the next.
@@ -28,77 +33,87 @@ struct Delta {
 }
 
 impl Ring {
-    pub(super) fn new(last: Duration, now: Instant) -> Self {
-        let (deltas, within, at_tick) = (VecDeque::new(), Totals::default(), Totals::default());
+    pub(crate) fn new(last: Duration, now: Instant) -> Self {
+        let (deltas, within, at_tick) = (VecDeque::new(), Packed::default(), Packed::default());
         Self { last, deltas, within, at_tick, ticked: now, created: now }
     }
 
-    pub(super) fn since_tick(&self, now: Instant) -> Duration {
+    pub(crate) fn since_tick(&self, now: Instant) -> Duration {
         now.saturating_duration_since(self.ticked)
     }
 
     /// Keeps what was counted since the latest tick, and forgets what is too old.
-    pub(super) fn tick(&mut self, totals: Totals, now: Instant) {
-        let buckets = sparse(&totals.buckets, &self.at_tick.buckets);
-        let errors = totals.errors - self.at_tick.errors;
-        if !buckets.is_empty() || errors > 0 {
-            let sum = totals.sum.wrapping_sub(self.at_tick.sum);
-            let delta = Delta { from: self.ticked, to: now, sum, errors, buckets };
-            delta.add_to(&mut self.within);
-            self.deltas.push_back(delta);
+    pub(crate) fn tick(&mut self, totals: &Totals, now: Instant) {
+        let mut moved = totals.clone();
+        self.at_tick.take_from(&mut moved);
+        let counts = Packed::of(&moved);
+        if !counts.buckets.is_empty() || counts.errors > 0 {
+            self.within.add_to(&mut moved);
+            self.within = Packed::of(&moved);
+            self.deltas.push_back(Delta { from: self.ticked, to: now, counts });
+            self.at_tick = Packed::of(totals);
         }
-        self.at_tick = totals;
         self.ticked = now;
         self.forget(now);
     }
 
-    pub(super) fn forget(&mut self, now: Instant) {
+    pub(crate) fn forget(&mut self, now: Instant) {
         let is_old = |delta: &Delta| now.saturating_duration_since(delta.to) >= self.last;
         let old = self.deltas.partition_point(is_old);
-        self.deltas.drain(..old).for_each(|delta| delta.take_from(&mut self.within));
+        if old > 0 {
+            let mut within = self.within.unpacked();
+            self.deltas.drain(..old).for_each(|delta| delta.counts.take_from(&mut within));
+            self.within = Packed::of(&within);
+        }
     }
 
     /// What lies in the window, when these are the counts now.
-    pub(super) fn read(&self, mut totals: Totals) -> Totals {
-        for (bucket, before) in totals.buckets.iter_mut().zip(&self.at_tick.buckets) {
-            *bucket -= before;
-        }
-        for (bucket, within) in totals.buckets.iter_mut().zip(&self.within.buckets) {
-            *bucket += within;
-        }
-        totals.sum = totals.sum.wrapping_sub(self.at_tick.sum).wrapping_add(self.within.sum);
-        totals.errors = totals.errors - self.at_tick.errors + self.within.errors;
+    pub(crate) fn read(&self, mut totals: Totals) -> Totals {
+        self.at_tick.take_from(&mut totals);
+        self.within.add_to(&mut totals);
         totals
     }
 
     /// How long the time is that [`read`](Self::read) tells of.
-    pub(super) fn covers(&self, now: Instant) -> Duration {
+    pub(crate) fn covers(&self, now: Instant) -> Duration {
         let whole = now.saturating_duration_since(self.created).min(self.last.max(self.since_tick(now)));
         let oldest = self.deltas.front().map_or(Duration::ZERO, |delta| now.saturating_duration_since(delta.from));
         whole.max(oldest)
     }
 
     /// Halves the number of deltas: time is told apart less finely, and nothing is lost. False when one is left.
-    pub(super) fn coarsen(&mut self) -> bool {
+    pub(crate) fn coarsen(&mut self) -> bool {
         let coarser = self.deltas.len() > 1;
         let mut deltas = std::mem::take(&mut self.deltas).into_iter();
-        while let Some(first) = deltas.next() {
-            self.deltas.push_back(match deltas.next() {
-                Some(second) => first.merged(&second),
-                None => first,
-            });
+        while let Some(mut delta) = deltas.next() {
+            if let Some(later) = deltas.next() {
+                let mut both = delta.counts.unpacked();
+                later.counts.add_to(&mut both);
+                delta = Delta { from: delta.from, to: later.to, counts: Packed::of(&both) };
+            }
+            self.deltas.push_back(delta);
         }
         coarser
     }
 
-    pub(super) fn bytes(&self) -> usize {
-        let deltas: usize = self.deltas.iter().map(|delta| delta.buckets.len()).sum();
-        let dense = self.within.buckets.capacity() + self.at_tick.buckets.capacity();
-        self.deltas.capacity() * size_of::<Delta>() + deltas + dense * size_of::<u64>()
+    pub(crate) fn bytes(&self) -> usize {
+        let deltas: usize = self.deltas.iter().map(|delta| delta.counts.buckets.len()).sum();
+        let packed = self.within.buckets.len() + self.at_tick.buckets.len();
+        self.deltas.capacity() * size_of::<Delta>() + deltas + packed
     }
 }
 
-impl Delta {
+impl Packed {
+    fn of(totals: &Totals) -> Self {
+        Self { sum: totals.sum, errors: totals.errors, buckets: packed(&totals.buckets) }
+    }
+
+    fn unpacked(&self) -> Totals {
+        let mut totals = Totals::default();
+        self.add_to(&mut totals);
+        totals
+    }
+
     fn add_to(&self, totals: &mut Totals) {
         totals.sum = totals.sum.wrapping_add(self.sum);
         totals.errors += self.errors;
@@ -110,33 +125,25 @@ impl Delta {
         }
     }
 
+    /// From counts that these are a part of.
     fn take_from(&self, totals: &mut Totals) {
         totals.sum = totals.sum.wrapping_sub(self.sum);
         totals.errors -= self.errors;
         pairs(&self.buckets).for_each(|(index, count)| totals.buckets[index] -= count);
     }
-
-    fn merged(&self, later: &Self) -> Self {
-        let mut both = Totals::default();
-        self.add_to(&mut both);
-        later.add_to(&mut both);
-        Self { from: self.from, to: later.to, sum: both.sum, errors: both.errors, buckets: sparse(&both.buckets, &[]) }
-    }
 }
 
-/// The buckets that differ, packed.
-fn sparse(now: &[u64], before: &[u64]) -> Box<[u8]> {
+fn packed(buckets: &[u64]) -> Box<[u8]> {
     let mut packed = Vec::new();
     let mut skipped = 0;
-    for (index, now) in now.iter().enumerate() {
-        match now - before.get(index).copied().unwrap_or(0) {
-            0 => skipped += 1,
-            count => {
-                push_varint(&mut packed, skipped);
-                push_varint(&mut packed, count);
-                skipped = 0;
-            }
+    for count in buckets {
+        if *count == 0 {
+            skipped += 1;
+            continue;
         }
+        push_varint(&mut packed, skipped);
+        push_varint(&mut packed, *count);
+        skipped = 0;
     }
     packed.into()
 }
@@ -182,7 +189,7 @@ mod tests {
         #[test]
         fn packing_loses_nothing(buckets in proptest::collection::vec(prop_oneof![3 => Just(0), 1 => any::<u64>()], 0..200)) {
             let mut unpacked = vec![0; buckets.len()];
-            pairs(&sparse(&buckets, &[])).for_each(|(index, count)| unpacked[index] = count);
+            pairs(&packed(&buckets)).for_each(|(index, count)| unpacked[index] = count);
             prop_assert_eq!(unpacked, buckets);
         }
     }

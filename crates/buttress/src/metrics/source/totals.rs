@@ -1,6 +1,6 @@
 //! What a JSON page tells of caches and streams.
 
-use serde::ser::{Serialize, SerializeStruct, Serializer};
+use serde::Serialize;
 
 use super::cache::{self, EvictionCause};
 use super::hit_ratio::Gets;
@@ -8,7 +8,7 @@ use super::stream::{self, StreamKind};
 use crate::metrics::{LabelValue, Point, Snapshot};
 
 /// The numbers of a cache, or of several; since the start, but for what there is now.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
 #[non_exhaustive]
 pub struct CacheStats {
     /// Lookups that found something.
@@ -26,21 +26,8 @@ pub struct CacheStats {
     pub bytes: Option<u64>,
 }
 
-impl Serialize for CacheStats {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut stats = serializer.serialize_struct("CacheStats", 6)?;
-        stats.serialize_field("hits", &self.hits)?;
-        stats.serialize_field("misses", &self.misses)?;
-        stats.serialize_field("evictions", &self.evictions)?;
-        stats.serialize_field("hit_ratio", &self.hit_ratio)?;
-        stats.serialize_field("entries", &self.entries)?;
-        stats.serialize_field("bytes", &self.bytes)?;
-        stats.end()
-    }
-}
-
 /// The streams of one kind, on all routes; since the start, but for those that are open.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct StreamStats {
     /// Open now.
@@ -57,20 +44,6 @@ pub struct StreamStats {
     pub bytes_out: u64,
     /// Errors met.
     pub errors: u64,
-}
-
-impl Serialize for StreamStats {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut stats = serializer.serialize_struct("StreamStats", 7)?;
-        stats.serialize_field("open", &self.open)?;
-        stats.serialize_field("opened", &self.opened)?;
-        stats.serialize_field("messages_in", &self.messages_in)?;
-        stats.serialize_field("messages_out", &self.messages_out)?;
-        stats.serialize_field("bytes_in", &self.bytes_in)?;
-        stats.serialize_field("bytes_out", &self.bytes_out)?;
-        stats.serialize_field("errors", &self.errors)?;
-        stats.end()
-    }
 }
 
 /// All caches of a registry together.

@@ -13,6 +13,9 @@ pub(crate) trait Word: Send + Sync + 'static {
     fn load(&self, ordering: Ordering) -> u64;
     fn store(&self, value: u64, ordering: Ordering);
     fn fetch_add(&self, value: u64, ordering: Ordering) -> u64;
+    /// Replaces `current` by `new`, and says whether it was `current`; acquires.
+    fn replace(&self, current: u64, new: u64) -> bool;
+    fn fence(ordering: Ordering);
 }
 
 impl Word for AtomicU64 {
@@ -31,6 +34,14 @@ impl Word for AtomicU64 {
     fn fetch_add(&self, value: u64, ordering: Ordering) -> u64 {
         Self::fetch_add(self, value, ordering)
     }
+
+    fn replace(&self, current: u64, new: u64) -> bool {
+        self.compare_exchange(current, new, Ordering::Acquire, Ordering::Relaxed).is_ok()
+    }
+
+    fn fence(ordering: Ordering) {
+        std::sync::atomic::fence(ordering);
+    }
 }
 
 /// The shard that a thread writes.
@@ -47,6 +58,11 @@ impl Shard {
         if shard == UNDECIDED { Self(lease()) } else { Self(shard) }
     }
 
+    /// The one of these that is this shard's; shards share when there are fewer.
+    pub(crate) fn pick<T>(self, all: &[T]) -> &T {
+        &all[self.0 % all.len()]
+    }
+
     /// Adds to a word of this shard. Whoever reads the new value with `Acquire` sees what this thread did before.
     pub(crate) fn add<W: Word>(self, word: &W, value: u64) {
         if self == Self::SHARED {
@@ -54,6 +70,34 @@ impl Shard {
         } else {
             word.store(word.load(Ordering::Relaxed).wrapping_add(value), Ordering::Release);
         }
+    }
+}
+
+/// How many have begun and how many have ended: of what is under way.
+pub(crate) struct Begun<W = AtomicU64> {
+    started: W,
+    ended: W,
+}
+
+impl<W: Word> Begun<W> {
+    pub(crate) fn new() -> Self {
+        Self { started: W::zero(), ended: W::zero() }
+    }
+
+    pub(crate) fn start(&self, shard: Shard) {
+        shard.add(&self.started, 1);
+    }
+
+    pub(crate) fn end(&self, shard: Shard) {
+        shard.add(&self.ended, 1);
+    }
+
+    /// How many are under way, over all shards; `None` where there never was one.
+    pub(crate) fn under_way<'a>(all: impl Iterator<Item = &'a Self> + Clone) -> Option<u64> {
+        // What has ended first: nobody ends who has not begun, so that this never falls below nothing.
+        let ended: u64 = all.clone().map(|begun| begun.ended.load(Ordering::Acquire)).sum();
+        let started: u64 = all.map(|begun| begun.started.load(Ordering::Acquire)).sum();
+        (started > 0).then(|| started - ended)
     }
 }
 
@@ -69,7 +113,7 @@ thread_local! {
 static FREE: LazyLock<Mutex<Vec<usize>>> = LazyLock::new(|| Mutex::new((1..count()).rev().collect()));
 
 /// The shared one, and two for each core: the workers of a runtime, and as many other threads.
-fn count() -> usize {
+pub(crate) fn count() -> usize {
     static COUNT: LazyLock<usize> = LazyLock::new(|| {
         let cores = std::thread::available_parallelism().map_or(1, |cores| cores.get());
         1 + (2 * cores).clamp(4, 32)
@@ -129,7 +173,7 @@ impl<T> Sharded<T> {
     }
 
     /// The copies to read.
-    pub(crate) fn iter(&self) -> impl Iterator<Item = &T> {
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &T> + Clone {
         self.shards.iter().filter_map(|slot| slot.get()).map(|copy| &copy.0)
     }
 
@@ -139,6 +183,9 @@ impl<T> Sharded<T> {
         size_of_val(&*self.shards) + copies
     }
 }
+
+#[cfg(test)]
+pub(crate) mod model;
 
 #[cfg(test)]
 mod tests {

@@ -1,0 +1,292 @@
+//! The layer: count when a request begins, record when it has ended.
+
+use std::fmt;
+use std::sync::Arc;
+
+use http::header::{CONTENT_TYPE, FORWARDED, HOST};
+use http::{Request, Version, response};
+use tower_layer::Layer;
+
+use super::registry::Registry;
+use super::requests::{Interned, Key, KnownMethod, Requests, Scheme, Side};
+use super::source::{OpenStream, StreamKind, StreamMetrics};
+use crate::classify::{GrpcCode, How, HttpClassifier, is_grpc};
+use crate::observe::peer::{self, X_FORWARDED_PROTO};
+use crate::observe::{End, Exchange, Observe, ObserveLayer, Observed, Probe, RequestHead, Route};
+use crate::shard::{self, Shard};
+
+/// Counts and times each exchange.
+///
+/// A server layer belongs outside everything whose time it shall count; a client layer inside retries, so that each attempt
+/// is counted. Numbers are shared by all layers of a registry.
+///
+/// See the [module](crate::metrics) for what is recorded.
+#[derive(Clone)]
+pub struct RequestMetricsLayer {
+    config: Config,
+    end_with_head: bool,
+    enabled: bool,
+}
+
+#[derive(Clone)]
+struct Config {
+    registry: Registry,
+    requests: Arc<Requests>,
+    scheme: Scheme,
+    server_authority: Option<Arc<str>>,
+    server_addresses: Arc<[String]>,
+}
+
+impl RequestMetricsLayer {
+    /// In front of a server's service.
+    pub fn server(registry: &Registry) -> Self {
+        Self::new(registry, Side::Server)
+    }
+
+    /// Around a client's transport.
+    pub fn client(registry: &Registry) -> Self {
+        Self::new(registry, Side::Client)
+    }
+
+    fn new(registry: &Registry, side: Side) -> Self {
+        let config = Config {
+            registry: registry.clone(),
+            requests: Arc::clone(registry.requests(side)),
+            scheme: Scheme::Http,
+            server_authority: None,
+            server_addresses: Arc::default(),
+        };
+        Self { config, end_with_head: false, enabled: true }
+    }
+
+    /// The scheme to tell when neither a proxy nor the request names one: `http`, which is the default, or `https`.
+    #[must_use]
+    pub fn scheme(mut self, scheme: &str) -> Self {
+        self.config.scheme = Scheme::of(scheme);
+        self
+    }
+
+    /// Clients: `host` or `host:port` of the server, for requests that do not name it, as in front of a tonic channel.
+    #[must_use]
+    pub fn server_authority(mut self, authority: impl Into<Arc<str>>) -> Self {
+        self.config.server_authority = Some(authority.into());
+        self
+    }
+
+    /// Servers: tells requests to these hosts apart by `server.address`; any other is `_OTHER`. None by default, because
+    /// callers choose what the `Host` header says.
+    #[must_use]
+    pub fn server_addresses<A: Into<String>>(mut self, addresses: impl IntoIterator<Item = A>) -> Self {
+        self.config.server_addresses = addresses.into_iter().map(Into::into).collect();
+        self
+    }
+
+    /// Ends exchanges with the head instead of with the body (gRPC ends with its trailers all the same). Off by default.
+    #[must_use]
+    pub fn end_with_head(mut self, end_with_head: bool) -> Self {
+        self.end_with_head = end_with_head;
+        self
+    }
+
+    /// Passes everything through uncounted when false. On by default.
+    #[must_use]
+    pub fn enabled(mut self, enabled: bool) -> Self {
+        self.enabled = enabled;
+        self
+    }
+
+    /// The observer alone, to be fused with others in one [`ObserveLayer`].
+    pub fn observer(&self) -> RequestMetrics {
+        RequestMetrics { copies: (0..shard::count()).map(|_| Arc::new(self.config.clone())).collect() }
+    }
+}
+
+impl<S> Layer<S> for RequestMetricsLayer {
+    type Service = Observed<S, RequestMetrics>;
+
+    fn layer(&self, inner: S) -> Self::Service {
+        let classifier = match self.config.requests.side() {
+            Side::Server => HttpClassifier::server(),
+            Side::Client => HttpClassifier::client(),
+        };
+        ObserveLayer::new(self.observer(), classifier)
+            .end_with_head(self.end_with_head)
+            .enabled(self.enabled)
+            .layer(inner)
+    }
+}
+
+/// The observer of [`RequestMetricsLayer`].
+#[derive(Clone)]
+pub struct RequestMetrics {
+    // A copy for each thread: every exchange holds one, and threads would wait for each other at a shared count.
+    copies: Arc<[Arc<Config>]>,
+}
+
+impl<B> Observe<B> for RequestMetrics {
+    type Probe = RequestMetricsProbe;
+
+    fn start(&self, request: &mut Request<B>, _exchange: &mut Exchange) -> RequestMetricsProbe {
+        let config = Shard::mine().pick(&self.copies);
+        RequestMetricsProbe::start(config, &RequestHead::of(request))
+    }
+}
+
+/// What [`RequestMetrics`] keeps of an exchange.
+pub struct RequestMetricsProbe {
+    config: Arc<Config>,
+    method: KnownMethod,
+    scheme: Scheme,
+    version: Version,
+    is_grpc: bool,
+    route: Interned,
+    host: Interned,
+    /// A gRPC method that nobody has answered yet: a name that the caller may have invented.
+    unknown_rpc: Option<Box<str>>,
+    stream: Option<OpenStream>,
+}
+
+impl RequestMetricsProbe {
+    fn start(config: &Arc<Config>, head: &RequestHead<'_>) -> Self {
+        let requests = &config.requests;
+        let method = KnownMethod::of(head.method);
+        if method == KnownMethod::OTHER {
+            requests.note_unknown_method(head.method);
+        }
+        let scheme = config.scheme_of(head);
+        requests.start(method, scheme);
+        let is_grpc = is_grpc(head.headers);
+        let (mut route, mut unknown_rpc) = (Interned::NONE, None);
+        if is_grpc {
+            let method = head.uri.path().trim_start_matches('/');
+            match requests.known_rpc_method(method) {
+                Some(known) => route = known,
+                None => unknown_rpc = is_rpc_method(method).then(|| method.into()),
+            }
+        } else if requests.side() == Side::Server {
+            // What a proxy sends on may still carry the route by which it came.
+            route = Route::text_of(head.extensions).map_or(route, |template| requests.route(template));
+        }
+        Self {
+            host: config.host_of(head),
+            config: Arc::clone(config),
+            method,
+            scheme,
+            version: head.version,
+            is_grpc,
+            route,
+            unknown_rpc,
+            stream: None,
+        }
+    }
+
+    /// A gRPC method is told by name once a server has shown that it knows it.
+    fn rpc_route(&mut self, code: Option<GrpcCode>) -> Interned {
+        let is_invented = self.config.requests.side() == Side::Server && code == Some(GrpcCode::UNIMPLEMENTED);
+        match self.unknown_rpc.take() {
+            Some(method) if !is_invented => self.config.requests.rpc_method(&method),
+            _ if self.route == Interned::NONE => Interned::OTHER,
+            _ => self.route,
+        }
+    }
+}
+
+impl Probe for RequestMetricsProbe {
+    fn head(&mut self, head: &mut response::Parts, _exchange: &mut Exchange) {
+        if self.config.requests.side() == Side::Client {
+            self.version = head.version;
+        } else if let Some(template) = Route::text_of(&head.extensions).filter(|_| !self.is_grpc) {
+            self.route = self.config.requests.route(template);
+        }
+        let content_type = head.headers.get(CONTENT_TYPE).map(|value| value.as_bytes());
+        let is_stream = content_type.is_some_and(|kind| kind.starts_with(b"text/event-stream"));
+        self.stream = is_stream.then(|| self.config.open_stream(self.route));
+    }
+
+    fn data(&mut self, bytes: u64) {
+        if let Some(stream) = &mut self.stream {
+            stream.message_out(bytes as usize);
+        }
+    }
+
+    fn end(mut self, end: &End<'_>) {
+        if self.is_grpc {
+            self.route = self.rpc_route(end.grpc_code);
+        }
+        let requests = &self.config.requests;
+        let key = Key {
+            is_grpc: self.is_grpc,
+            method: self.method,
+            scheme: self.scheme,
+            version: self.version,
+            route: self.route,
+            host: self.host,
+            status: end.status,
+            grpc_code: end.grpc_code,
+            failure: requests.failure(end),
+        };
+        let is_stream = self.stream.is_some() || matches!(end.how, How::Upgraded);
+        requests.end(&key, end, is_stream);
+    }
+}
+
+impl Config {
+    /// Server-sent events: few are opened, each for long.
+    fn open_stream(&self, route: Interned) -> OpenStream {
+        match self.requests.route_text(route) {
+            Some(route) => StreamMetrics::for_route(&self.registry, StreamKind::Sse, &route).open(),
+            None => StreamMetrics::new(&self.registry, StreamKind::Sse).open(),
+        }
+    }
+
+    fn scheme_of(&self, head: &RequestHead<'_>) -> Scheme {
+        let forwarded = match self.requests.side() {
+            Side::Server => peer::scheme(head.headers.get(FORWARDED), head.headers.get(X_FORWARDED_PROTO)),
+            Side::Client => None,
+        };
+        forwarded.or_else(|| head.uri.scheme_str()).map_or(self.scheme, Scheme::of)
+    }
+
+    fn host_of(&self, head: &RequestHead<'_>) -> Interned {
+        let is_server = self.requests.side() == Side::Server;
+        if is_server && self.server_addresses.is_empty() {
+            return Interned::NONE;
+        }
+        let named = peer::authority(head.uri, head.headers.get(HOST));
+        let Some(authority) = named.or(self.server_authority.as_deref()) else {
+            return Interned::NONE;
+        };
+        if !is_server {
+            return self.requests.host(authority);
+        }
+        let (address, _) = peer::split_port(authority);
+        match self.server_addresses.iter().find(|allowed| allowed.eq_ignore_ascii_case(address)) {
+            Some(allowed) => self.requests.host(allowed),
+            None => Interned::OTHER,
+        }
+    }
+}
+
+/// `package.Service/Method`
+fn is_rpc_method(path: &str) -> bool {
+    path.split_once('/')
+        .is_some_and(|(service, method)| !service.is_empty() && !method.is_empty() && !method.contains('/'))
+}
+
+impl fmt::Debug for RequestMetricsProbe {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RequestMetricsProbe").field("method", &self.method.as_str()).finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for RequestMetrics {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RequestMetrics").field("side", &self.copies[0].requests.side()).finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for RequestMetricsLayer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RequestMetricsLayer").field("side", &self.config.requests.side()).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,139 @@
+//! What tells one series of requests from another, in one word.
+
+use http::{Method, StatusCode, Version};
+
+use super::intern::Interned;
+use crate::classify::{ErrorType, GrpcCode};
+use crate::observe::protocol::{METHODS, known_method, version_text};
+
+/// A method of [`METHODS`], or `_OTHER`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::metrics) struct KnownMethod(u8);
+
+impl KnownMethod {
+    pub(in crate::metrics) const COUNT: usize = METHODS.len() + 1;
+    pub(in crate::metrics) const OTHER: Self = Self(METHODS.len() as u8);
+
+    pub(in crate::metrics) fn of(method: &Method) -> Self {
+        known_method(method).map_or(Self::OTHER, |known| Self(known as u8))
+    }
+
+    pub(in crate::metrics) fn all() -> impl Iterator<Item = Self> {
+        (0..Self::COUNT as u8).map(Self)
+    }
+
+    pub(in crate::metrics) fn index(self) -> usize {
+        self.0.into()
+    }
+
+    pub(in crate::metrics) fn as_str(self) -> &'static str {
+        METHODS.get(self.index()).unwrap_or(&"_OTHER")
+    }
+}
+
+/// `url.scheme`
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::metrics) enum Scheme {
+    Http,
+    Https,
+    Other,
+}
+
+impl Scheme {
+    pub(in crate::metrics) const ALL: [Self; 3] = [Self::Http, Self::Https, Self::Other];
+
+    pub(in crate::metrics) fn of(scheme: &str) -> Self {
+        match scheme {
+            _ if scheme.eq_ignore_ascii_case("http") => Self::Http,
+            _ if scheme.eq_ignore_ascii_case("https") => Self::Https,
+            _ => Self::Other,
+        }
+    }
+
+    pub(in crate::metrics) fn as_str(self) -> &'static str {
+        ["http", "https", "_OTHER"][self as usize]
+    }
+}
+
+/// `error.type`: an HTTP or gRPC status says it again, so that only names need a number of their own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::metrics) enum Failure {
+    None,
+    Status,
+    Named(Interned),
+}
+
+/// Everything that the labels of a request are made of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::metrics) struct Key {
+    pub(in crate::metrics) is_grpc: bool,
+    pub(in crate::metrics) method: KnownMethod,
+    pub(in crate::metrics) scheme: Scheme,
+    pub(in crate::metrics) version: Version,
+    /// The template, or gRPC's service and method.
+    pub(in crate::metrics) route: Interned,
+    pub(in crate::metrics) host: Interned,
+    pub(in crate::metrics) status: Option<StatusCode>,
+    pub(in crate::metrics) grpc_code: Option<GrpcCode>,
+    pub(in crate::metrics) failure: Failure,
+}
+
+impl Key {
+    /// One bit for gRPC, four for the method, two for the scheme, three for the version, ten for the status, twelve for the
+    /// failure, sixteen each for route and host: 64.
+    pub(in crate::metrics) fn packed(&self) -> u64 {
+        let status = match self.is_grpc {
+            // gRPC's statuses are told by their own code.
+            true => self.grpc_code.map_or(0, |code| u64::from(code.number()) + 1),
+            false => self.status.map_or(0, |status| u64::from(status.as_u16())),
+        };
+        let failure = match self.failure {
+            Failure::None => 0,
+            Failure::Status => 1,
+            Failure::Named(name) => 1 + u64::from(name.0),
+        };
+        let version = match self.version {
+            Version::HTTP_09 => 1,
+            Version::HTTP_10 => 2,
+            Version::HTTP_11 => 3,
+            Version::HTTP_2 => 4,
+            Version::HTTP_3 => 5,
+            _ => 0,
+        };
+        [
+            (1, u64::from(self.is_grpc)),
+            (4, self.method.0.into()),
+            (2, self.scheme as u64),
+            (3, version),
+            (10, status),
+            (12, failure),
+            (16, self.route.0.into()),
+            (16, self.host.0.into()),
+        ]
+        .into_iter()
+        .fold(0, |packed, (bits, value)| packed << bits | value & ((1 << bits) - 1))
+    }
+
+    pub(in crate::metrics) fn version_text(&self) -> Option<&'static str> {
+        version_text(self.version)
+    }
+
+    /// `error.type` when the status says it.
+    pub(in crate::metrics) fn status_text(&self) -> Option<String> {
+        match (self.failure, self.grpc_code) {
+            (Failure::Status, Some(code)) if self.is_grpc => Some(code.as_str().to_owned()),
+            (Failure::Status, _) => self.status.map(|status| status.as_str().to_owned()),
+            _ => None,
+        }
+    }
+}
+
+impl Failure {
+    pub(in crate::metrics) fn of(error_type: Option<ErrorType>, intern: impl FnOnce(&'static str) -> Interned) -> Self {
+        match error_type {
+            None => Self::None,
+            Some(ErrorType::Name(name)) => Self::Named(intern(name)),
+            Some(_) => Self::Status,
+        }
+    }
+}

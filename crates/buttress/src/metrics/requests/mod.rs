@@ -1,0 +1,226 @@
+//! The numbers of a server's or a client's requests.
+//!
+//! | file | holds |
+//! |---|---|
+//! | `key` | what tells series apart, packed into one word |
+//! | `intern` | routes, hosts and names of errors as bounded numbers |
+//! | `exchange` | the series that the end of a request is recorded into |
+//! | `collect` | from the series to families of the conventions |
+
+mod collect;
+mod exchange;
+mod intern;
+mod key;
+
+use std::sync::{Arc, OnceLock};
+
+use super::buckets::nanos;
+use super::config::MetricsConfig;
+use super::overflow::Overflow;
+use super::snapshot::{FamilySnapshot, Overflowed};
+use super::table::Table;
+use super::windows::Windows;
+use crate::observe::End;
+use crate::shard::{Begun, Shard, Sharded};
+
+pub(super) use exchange::RouteSeries;
+use exchange::{ExchangeSeries, MethodSeries};
+pub(super) use intern::Interned;
+use intern::Interner;
+pub(super) use key::{Failure, Key, KnownMethod, Scheme};
+
+/// Whose requests they are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Side {
+    /// Those that are served.
+    Server,
+    /// Those that are sent.
+    Client,
+}
+
+/// Names of errors that are told apart: they are types of the program's.
+const MAX_ERRORS: usize = 200;
+
+/// Everything that is counted of requests on one side.
+pub(super) struct Requests {
+    side: Side,
+    config: MetricsConfig,
+    windows: Arc<Windows>,
+    routes: Interner,
+    rpc_methods: Interner,
+    hosts: Interner,
+    errors: Interner,
+    unknown_methods: Overflow,
+    active: Sharded<Active>,
+    exchanges: Table<u64, ExchangeSeries>,
+    by_method: Table<u64, Arc<MethodSeries>>,
+    by_route: Table<u64, Arc<RouteSeries>>,
+    beyond: OnceLock<ExchangeSeries>,
+    overflow: Overflow,
+}
+
+/// What is under way, for each method and scheme.
+struct Active([[Begun; Scheme::ALL.len()]; KnownMethod::COUNT]);
+
+impl Requests {
+    pub(super) fn new(side: Side, config: &MetricsConfig, windows: &Arc<Windows>) -> Self {
+        let MetricsConfig { max_series, max_routes, max_hosts, .. } = *config;
+        Self {
+            side,
+            config: config.clone(),
+            windows: Arc::clone(windows),
+            routes: Interner::new(max_routes),
+            rpc_methods: Interner::new(max_routes),
+            hosts: Interner::new(max_hosts),
+            errors: Interner::new(MAX_ERRORS),
+            unknown_methods: Overflow::default(),
+            active: Sharded::new(),
+            exchanges: Table::new(max_series),
+            by_method: Table::new(max_series),
+            by_route: Table::new(2 * max_routes + 4),
+            beyond: OnceLock::new(),
+            overflow: Overflow::default(),
+        }
+    }
+
+    pub(super) fn start(&self, method: KnownMethod, scheme: Scheme) {
+        let shard = Shard::mine();
+        self.active.of(shard, Active::new).0[method.index()][scheme as usize].start(shard);
+    }
+
+    pub(super) fn route(&self, template: &str) -> Interned {
+        self.routes.intern(template)
+    }
+
+    pub(super) fn known_rpc_method(&self, method: &str) -> Option<Interned> {
+        self.rpc_methods.find(method)
+    }
+
+    pub(super) fn rpc_method(&self, method: &str) -> Interned {
+        self.rpc_methods.intern(method)
+    }
+
+    pub(super) fn host(&self, authority: &str) -> Interned {
+        self.hosts.intern(authority)
+    }
+
+    pub(super) fn failure(&self, end: &End<'_>) -> Failure {
+        Failure::of(end.error_type, |name| self.errors.intern(name))
+    }
+
+    #[cold]
+    pub(super) fn note_unknown_method(&self, method: &http::Method) {
+        self.unknown_methods.note(method.as_str());
+    }
+
+    /// Records the end of a request. Streams leave the latencies alone.
+    pub(super) fn end(&self, key: &Key, end: &End<'_>, is_stream: bool) {
+        let shard = Shard::mine();
+        let series = self.exchange(key);
+        if !is_stream {
+            series.record(shard, end);
+        }
+        series.by_method.route.count(shard, end);
+        // Last, so that a request which is no longer active has been counted as ended.
+        self.active.of(shard, Active::new).0[key.method.index()][key.scheme as usize].end(shard);
+    }
+
+    fn exchange(&self, key: &Key) -> &ExchangeSeries {
+        let packed = key.packed();
+        let found = self.exchanges.find_or_make(
+            spread(packed),
+            |known| *known == packed,
+            |_| (packed, ExchangeSeries::new(self.labels(key), self.by_method(key), &self.config)),
+        );
+        found.unwrap_or_else(|| self.beyond(key))
+    }
+
+    /// There are as many series as there may be.
+    #[cold]
+    fn beyond(&self, key: &Key) -> &ExchangeSeries {
+        let shown: Vec<String> =
+            self.labels(key).iter().map(|label| format!("{}={}", label.key, label.value)).collect();
+        self.overflow.note(&shown.join(","));
+        self.beyond.get_or_init(|| {
+            let labels = Arc::new([super::labels::Label::new(super::family::OVERFLOW, "true")]);
+            let other = Key { route: Interned::OTHER, host: Interned::OTHER, method: KnownMethod::OTHER, ..*key };
+            ExchangeSeries::new(labels, self.by_method(&other), &self.config)
+        })
+    }
+
+    fn by_method(&self, key: &Key) -> Arc<MethodSeries> {
+        let only = Key {
+            scheme: Scheme::Http,
+            version: http::Version::HTTP_11,
+            status: None,
+            grpc_code: None,
+            failure: Failure::None,
+            ..*key
+        };
+        let packed = only.packed();
+        let make = |key: &Key| Arc::new(MethodSeries::new(self.method_labels(key), self.by_route(key), &self.config));
+        let found = self.by_method.find_or_make(spread(packed), |known| *known == packed, |_| (packed, make(&only)));
+        // The table is as large as that of the exchanges, each of which needs one at most.
+        found.map_or_else(|| make(&only), Arc::clone)
+    }
+
+    fn by_route(&self, key: &Key) -> Arc<RouteSeries> {
+        let packed = u64::from(key.is_grpc) << 16 | u64::from(key.route.0);
+        let make = || Arc::new(RouteSeries::new(self.template(key), key.is_grpc, self.windows.open()));
+        let found = self.by_route.find_or_make(spread(packed), |known| *known == packed, |_| (packed, make()));
+        found.map_or_else(make, Arc::clone)
+    }
+
+    pub(super) fn route_text(&self, route: Interned) -> Option<Arc<str>> {
+        self.routes.text(route)
+    }
+
+    fn template(&self, key: &Key) -> Option<Arc<str>> {
+        match key.is_grpc {
+            true => self.rpc_methods.text(key.route),
+            false => self.routes.text(key.route),
+        }
+    }
+
+    pub(super) fn families(&self) -> Vec<FamilySnapshot> {
+        collect::families(self)
+    }
+
+    pub(super) fn overflowed(&self) -> Vec<Overflowed> {
+        collect::overflowed(self)
+    }
+
+    pub(super) fn side(&self) -> Side {
+        self.side
+    }
+
+    pub(super) fn active_count(&self) -> u64 {
+        let all = KnownMethod::all().flat_map(|method| Scheme::ALL.map(|scheme| (method, scheme)));
+        all.filter_map(|(method, scheme)| self.active_of(method, scheme)).sum()
+    }
+
+    /// Requests under way; `None` where there never was one.
+    fn active_of(&self, method: KnownMethod, scheme: Scheme) -> Option<u64> {
+        Begun::under_way(self.active.iter().map(|active| &active.0[method.index()][scheme as usize]))
+    }
+
+    /// Every route that was ever asked for, unmatched requests among them as one.
+    pub(super) fn routes(&self) -> impl Iterator<Item = &Arc<RouteSeries>> {
+        self.by_route.iter().map(|(_, route)| route)
+    }
+}
+
+impl Active {
+    fn new() -> Self {
+        Self(std::array::from_fn(|_| std::array::from_fn(|_| Begun::new())))
+    }
+}
+
+/// Packed keys differ in few bits; the slots want all of them (Fibonacci hashing, Knuth, volume 3, section 6.4).
+fn spread(packed: u64) -> u64 {
+    packed.wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(32)
+}
+
+pub(super) fn duration(end: &End<'_>) -> u64 {
+    nanos(end.at.saturating_duration_since(end.exchange.started))
+}

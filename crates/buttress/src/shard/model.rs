@@ -1,0 +1,120 @@
+//! Every interleaving that the memory model allows, of those who record, tick and read (loom).
+
+use std::sync::atomic::Ordering;
+
+use loom::sync::atomic::AtomicU64;
+use loom::sync::{Arc, Mutex};
+use loom::thread;
+
+use super::{Begun, Shard, Sharded, Word};
+use crate::clock;
+use crate::window::{Counters, Precision, Ring};
+
+impl Word for AtomicU64 {
+    fn zero() -> Self {
+        Self::new(0)
+    }
+
+    fn load(&self, ordering: Ordering) -> u64 {
+        Self::load(self, ordering)
+    }
+
+    fn store(&self, value: u64, ordering: Ordering) {
+        Self::store(self, value, ordering);
+    }
+
+    fn fetch_add(&self, value: u64, ordering: Ordering) -> u64 {
+        Self::fetch_add(self, value, ordering)
+    }
+
+    fn replace(&self, current: u64, new: u64) -> bool {
+        self.compare_exchange(current, new, Ordering::Acquire, Ordering::Relaxed).is_ok()
+    }
+
+    fn fence(ordering: Ordering) {
+        loom::sync::atomic::fence(ordering);
+    }
+}
+
+/// The threads of a model are none of the operating system's: they name their shards.
+const OWN: [Shard; 2] = [Shard(1), Shard(2)];
+
+/// The model checker follows up to so many preemptions of each run; more finds little and takes long.
+pub(crate) fn check(model: impl Fn() + Sync + Send + 'static) {
+    let mut builder = loom::model::Builder::new();
+    builder.preemption_bound = Some(2);
+    builder.check(model);
+}
+
+#[test]
+fn what_is_recorded_is_read_once_and_never_lost() {
+    check(|| {
+        let counters = Arc::new(Counters::<AtomicU64>::new(Precision::NONE));
+        // The words are made beforehand: that a `OnceLock` publishes what it holds is the standard library's promise.
+        OWN.into_iter().for_each(|shard| counters.record(shard, 5, true));
+        let now = clock::now();
+        let ring = Arc::new(Mutex::new(Ring::new(std::time::Duration::from_secs(60), now)));
+        let recorders: Vec<_> = OWN
+            .into_iter()
+            .map(|shard| {
+                let counters = Arc::clone(&counters);
+                thread::spawn(move || counters.record(shard, 5, true))
+            })
+            .collect();
+        let ticker = thread::spawn({
+            let (counters, ring) = (Arc::clone(&counters), Arc::clone(&ring));
+            move || ring.lock().unwrap().tick(&counters.totals(), now)
+        });
+        let read = || {
+            let ring = ring.lock().unwrap();
+            let totals = ring.read(counters.totals());
+            let count: u64 = totals.buckets.iter().sum();
+            assert!(totals.sum >= 5 * count, "a value that is counted is in the sum");
+            assert!(totals.errors >= count, "and among the errors");
+            count
+        };
+        let first = read();
+        let second = read();
+        assert!(2 <= first && first <= second && second <= 4);
+        recorders.into_iter().for_each(|recorder| recorder.join().unwrap());
+        ticker.join().unwrap();
+        assert_eq!(read(), 4);
+    });
+}
+
+#[test]
+fn threads_that_share_a_shard_lose_nothing() {
+    check(|| {
+        let word = Arc::new(AtomicU64::new(0));
+        let other = thread::spawn({
+            let word = Arc::clone(&word);
+            move || Shard::SHARED.add(&*word, 1)
+        });
+        Shard::SHARED.add(&*word, 1);
+        other.join().unwrap();
+        assert_eq!(word.load(Ordering::Acquire), 2);
+    });
+}
+
+#[test]
+fn what_is_under_way_is_never_less_than_nothing() {
+    check(|| {
+        let cells = Arc::new(Sharded::<Begun<AtomicU64>>::new());
+        for shard in OWN {
+            cells.of(shard, Begun::new);
+        }
+        // A request that begins on one thread and ends on another.
+        let begins = thread::spawn({
+            let cells = Arc::clone(&cells);
+            move || {
+                cells.of(OWN[0], Begun::new).start(OWN[0]);
+                let ends = thread::spawn(move || cells.of(OWN[1], Begun::new).end(OWN[1]));
+                ends.join().unwrap();
+            }
+        });
+        let under_way = Begun::under_way(cells.iter());
+        assert!(under_way.is_none_or(|under_way| under_way <= 1), "{under_way:?}");
+        begins.join().unwrap();
+        assert_eq!(Begun::under_way(cells.iter()), Some(0));
+    });
+}

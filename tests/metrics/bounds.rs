@@ -1,0 +1,123 @@
+//! Nothing grows without bound, whatever callers send.
+
+use std::convert::Infallible;
+use std::future::{Ready, ready};
+use std::sync::Arc;
+
+use buttress::metrics::{MetricsConfig, Registry, RequestMetricsLayer};
+use buttress::observe::Route;
+use buttress_tests::numbers::{count, labels, total};
+use bytes::Bytes;
+use futures_util::FutureExt;
+use http::{Method, Request, Response};
+use http_body_util::Empty;
+use tower::{Layer, Service, service_fn};
+
+const MILLION: u32 = 1_000_000;
+
+fn answer(_: Request<()>) -> Ready<Result<Response<Empty<Bytes>>, Infallible>> {
+    ready(Ok(Response::default()))
+}
+
+/// A million requests, half of them served and half of them sent.
+fn storm(registry: &Registry) {
+    let mut server = RequestMetricsLayer::server(registry).layer(service_fn(answer));
+    let mut client = RequestMetricsLayer::client(registry).layer(service_fn(answer));
+    let odd = Route::from(Arc::from("/a/router/that/tells/paths"));
+    for nth in 0..MILLION {
+        // One of ten is the same, so that there is somebody to be found out.
+        let id = if nth % 10 == 0 { 0 } else { nth };
+        let mut request = Request::new(());
+        *request.uri_mut() = format!("http://host-{id}.example/path/{id}").parse().expect("a URI");
+        *request.method_mut() = Method::from_bytes(format!("M{id}").as_bytes()).expect("a method");
+        // What a router should never do: a template for each path.
+        let template = if nth % 3 == 0 { odd.clone() } else { Route::from(Arc::from(format!("/path/{id}"))) };
+        request.extensions_mut().insert(template);
+        let service = if nth % 2 == 0 { &mut server } else { &mut client };
+        service.call(request).now_or_never().expect("answers at once").unwrap();
+        if nth % 10_000 == 0 {
+            registry.tick();
+        }
+    }
+    registry.tick();
+}
+
+#[test]
+fn a_million_random_paths_hosts_and_methods_stay_within_the_bounds() {
+    let registry = Registry::with_config(MetricsConfig::default().max_routes(100).max_hosts(50).window_budget(1 << 20));
+    let memory = allocation_counter::measure(|| storm(&registry));
+    // What stays is the windows' budget, the cells of 150 series and the tables that find them.
+    assert!(memory.bytes_current < 4 << 20, "{memory:?}");
+
+    let half = u64::from(MILLION / 2);
+    assert_eq!(total(&registry, "buttress.http.server.requests", &[]), i64::from(MILLION / 2));
+    assert_eq!(count(&registry, "http.server.request.duration", &[]), half);
+    assert_eq!(count(&registry, "http.client.request.duration", &[]), half);
+    // A hundred routes and `_OTHER`; fifty hosts and `_OTHER`.
+    assert_eq!(labels(&registry, "http.server.request.duration").len(), 101);
+    assert_eq!(labels(&registry, "http.client.request.duration").len(), 51);
+
+    let snapshot = registry.snapshot();
+    let usage = snapshot.windows;
+    assert!(usage.bytes <= usage.budget, "{usage:?}");
+    let overflowed = |metric: &str, label: &str| {
+        let found = snapshot.overflowed.iter().find(|one| &*one.metric == metric && one.label == label);
+        found.expect("it has overflown").clone()
+    };
+    let routes = overflowed("http.server.request.duration", "http.route");
+    assert!(routes.count > 250_000, "{}", routes.count);
+    let hosts = overflowed("http.client.request.duration", "server.address");
+    assert!(hosts.count > 400_000, "{}", hosts.count);
+    let methods = overflowed("http.server.request.duration", "http.request.method");
+    assert_eq!((methods.count, methods.top[0].value.as_str()), (half, "M0"));
+    assert!(methods.top.len() <= 16);
+}
+
+#[test]
+fn a_family_that_is_full_counts_on_in_one_more_series() {
+    let registry = Registry::with_config(MetricsConfig::default().max_series(3));
+    let placed = registry.counter("orders.placed");
+    for tenant in ["a", "b", "c", "d", "e", "d"] {
+        placed.with([("tenant", tenant)]).add(1);
+    }
+    assert_eq!(labels(&registry, "orders.placed"), ["otel.metric.overflow=true", "tenant=a", "tenant=b", "tenant=c"]);
+    assert_eq!(total(&registry, "orders.placed", &[("otel.metric.overflow", "true")]), 3);
+    let overflowed = &registry.snapshot().overflowed[0];
+    assert_eq!((&*overflowed.metric, overflowed.count), ("orders.placed", 3));
+    assert_eq!((overflowed.top[0].value.as_str(), overflowed.top[0].count), ("tenant=d", 2));
+}
+
+#[test]
+fn label_sets_are_told_apart_by_all_of_their_text() {
+    let registry = Registry::new();
+    let family = registry.counter("pairs");
+    family.with([("x", "ab"), ("y", "c")]).add(1);
+    family.with([("x", "a"), ("y", "bc")]).add(2);
+    family.with([("y", "c"), ("x", "ab")]).add(4);
+    assert_eq!(total(&registry, "pairs", &[("x", "ab"), ("y", "c")]), 5);
+    assert_eq!(total(&registry, "pairs", &[("x", "a"), ("y", "bc")]), 2);
+}
+
+#[test]
+fn one_name_is_one_kind_and_the_other_is_said_to_be_a_mistake() {
+    let registry = Registry::new();
+    registry.counter("jobs").with(()).add(1);
+    registry.gauge("jobs").with(()).set(7.0);
+    assert_eq!(total(&registry, "jobs", &[]), 1);
+    assert_eq!(registry.snapshot().conflicts, ["jobs"]);
+}
+
+#[test]
+fn windows_that_do_not_fit_are_shared_and_lose_nothing() {
+    let registry = Registry::with_config(MetricsConfig::default().window_budget(64 << 10));
+    let sizes = registry.histogram("sizes");
+    for series in 0..100_i64 {
+        sizes.with([("series", series)]).record(series as u64);
+    }
+    let usage = registry.window_usage();
+    assert_eq!(usage.windows + usage.sharing, 100);
+    assert!(usage.sharing > 50, "{usage:?}");
+    let last = sizes.with([("series", 99_i64)]).window().unwrap();
+    assert_eq!(last.count(), usage.sharing as u64, "of all that share it");
+    assert_eq!(count(&registry, "sizes", &[("series", "99")]), 1);
+}

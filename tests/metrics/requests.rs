@@ -1,0 +1,354 @@
+//! What is counted of requests, whatever becomes of them.
+
+use std::convert::Infallible;
+use std::future::pending;
+use std::panic::resume_unwind;
+use std::time::Duration;
+
+use buttress::classify::{Ending, Outcome};
+use buttress::metrics::{Registry, RequestMetricsLayer};
+use buttress::observe::{Observe, ObserveLayer, Route};
+use buttress_tests::numbers::{count, family, histograms, labels, sum, total};
+use buttress_tests::plan::{Plan, Running, plans};
+use buttress_tests::{Broken, ScriptBody, Step, headers, read};
+use http::{Method, Request, Response, StatusCode, Version};
+use proptest::prelude::*;
+use tokio::time::sleep;
+use tower::{Layer, ServiceExt, service_fn};
+
+const DURATION: &str = "http.server.request.duration";
+const ACTIVE: &str = "http.server.active_requests";
+const REQUESTS: &str = "buttress.http.server.requests";
+const FIRST_BYTE: &str = "buttress.http.server.time_to_first_byte";
+const BODY: &str = "buttress.http.server.response.body.duration";
+const SIZE: &str = "http.server.response.body.size";
+
+/// Answers by path.
+async fn answer(request: Request<()>) -> Result<Response<ScriptBody>, Broken> {
+    let route = |template| Some(Route::from_static(template));
+    let (status, template, body) = match request.uri().path() {
+        "/items/7" => (200, route("/items/{id}"), ScriptBody::new([Step::Data("item")])),
+        "/never" => pending().await,
+        "/panic" => resume_unwind(Box::new("asked for")),
+        "/error" => return Err(Broken("no answer")),
+        "/500" => (500, route("/500"), ScriptBody::default()),
+        "/stream" => {
+            let chunk = || [Step::Wait(Duration::from_millis(100)), Step::Data("chunk")];
+            (200, route("/stream"), ScriptBody::new([chunk(), chunk(), chunk()].concat()))
+        }
+        "/broken" => (200, route("/broken"), ScriptBody::new([Step::Data("half"), Step::Fail("lost")])),
+        "/upgrade" => (101, route("/upgrade"), ScriptBody::default()),
+        "/shop.Inventory/Reserve" => {
+            let trailers = headers([("grpc-status", "14")]);
+            (200, None, ScriptBody::new([Step::Data("frame"), Step::Trailers(trailers)]))
+        }
+        "/head" => {
+            sleep(Duration::from_millis(20)).await;
+            (200, route("/head"), ScriptBody::default())
+        }
+        _ => (404, None, ScriptBody::default()),
+    };
+    let mut response = Response::new(body);
+    *response.status_mut() = StatusCode::from_u16(status).expect("a status");
+    response.extensions_mut().extend(
+        template
+            .map(|template| {
+                let mut extensions = http::Extensions::new();
+                extensions.insert(template);
+                extensions
+            })
+            .unwrap_or_default(),
+    );
+    Ok(response)
+}
+
+fn get(path: &str) -> Request<()> {
+    Request::get(path).body(()).expect("a valid request")
+}
+
+/// Sends a request and reads the answer.
+async fn send(registry: &Registry, request: Request<()>) {
+    let service = RequestMetricsLayer::server(registry).layer(service_fn(answer));
+    if let Ok(response) = service.oneshot(request).await {
+        let _ = read(response.into_body()).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn awkward_requests_are_counted_as_what_they_were() {
+    let registry = Registry::new();
+    for _ in 0..3 {
+        let _ = tokio::time::timeout(Duration::from_secs(1), send(&registry, get("/never"))).await;
+    }
+    let panics = tokio::spawn({
+        let registry = registry.clone();
+        async move { send(&registry, get("/panic")).await }
+    });
+    assert!(panics.await.unwrap_err().is_panic());
+    send(&registry, get("/stream")).await;
+    for nth in 0..5 {
+        send(&registry, get(&format!("/wp-admin/{nth}.php"))).await;
+    }
+    for nth in 0..5 {
+        let request = Request::get("/items/7").header("host", format!("{nth}.evil.example")).body(()).unwrap();
+        send(&registry, request).await;
+    }
+    for nth in 0..5 {
+        let method = Method::from_bytes(format!("FOO{nth}").as_bytes()).unwrap();
+        send(&registry, Request::builder().method(method).uri("/items/7").body(()).unwrap()).await;
+    }
+    let call = Request::post("/shop.Inventory/Reserve").header("content-type", "application/grpc");
+    send(&registry, call.version(Version::HTTP_2).body(()).unwrap()).await;
+    send(&registry, get("/upgrade")).await;
+
+    assert_eq!(total(&registry, ACTIVE, &[]), 0);
+    let ended = |ending: Ending, outcome: Outcome| {
+        total(&registry, REQUESTS, &[("buttress.ending", ending.as_str()), ("buttress.outcome", outcome.as_str())])
+    };
+    assert_eq!(ended(Ending::DroppedBeforeHead, Outcome::Cancelled), 3);
+    assert_eq!(ended(Ending::Panicked, Outcome::Panicked), 1);
+    assert_eq!(ended(Ending::Upgraded, Outcome::Ok), 1);
+    assert_eq!(ended(Ending::Complete, Outcome::Ok), 16);
+    assert_eq!(ended(Ending::Complete, Outcome::Error), 1, "the gRPC error in the trailers");
+    assert_eq!(total(&registry, REQUESTS, &[]), 22);
+
+    // The one upgrade is no latency, and the one call of gRPC is no plain HTTP.
+    assert_eq!(count(&registry, DURATION, &[]), 20);
+    assert_eq!(count(&registry, "rpc.server.call.duration", &[]), 1);
+    assert_eq!(
+        labels(&registry, DURATION),
+        [
+            // Three cancelled ones.
+            "http.request.method=GET network.protocol.version=1.1 url.scheme=http",
+            // Five of somebody who looks for holes: one series.
+            "http.request.method=GET http.response.status_code=404 network.protocol.version=1.1 url.scheme=http",
+            // Five hosts: one series.
+            "http.request.method=GET http.response.status_code=200 http.route=/items/{id} network.protocol.version=1.1 url.scheme=http",
+            "http.request.method=GET http.response.status_code=200 http.route=/stream network.protocol.version=1.1 url.scheme=http",
+            "error.type=panic http.request.method=GET network.protocol.version=1.1 url.scheme=http",
+            // Five methods: one series.
+            "http.request.method=_OTHER http.response.status_code=200 http.route=/items/{id} network.protocol.version=1.1 url.scheme=http",
+        ]
+        .into_iter()
+        .collect::<std::collections::BTreeSet<_>>()
+        .into_iter()
+        .collect::<Vec<_>>()
+    );
+    assert_eq!(
+        labels(&registry, "rpc.server.call.duration"),
+        ["error.type=UNAVAILABLE rpc.method=shop.Inventory/Reserve rpc.status_code=UNAVAILABLE rpc.system.name=grpc"]
+    );
+    let stream = [("http.route", "/stream")];
+    assert_eq!(sum(&registry, DURATION, &stream), 0.3, "to the last chunk");
+    assert_eq!((count(&registry, FIRST_BYTE, &stream), sum(&registry, FIRST_BYTE, &stream)), (1, 0.0));
+    assert_eq!(sum(&registry, BODY, &stream), 0.3);
+    assert_eq!(sum(&registry, SIZE, &stream), 15.0);
+
+    let overflowed = registry.snapshot().overflowed;
+    assert_eq!(overflowed.len(), 1, "{overflowed:?}");
+    assert_eq!((overflowed[0].label, overflowed[0].count), ("http.request.method", 5));
+    assert_eq!(overflowed[0].top[0].value, "FOO0");
+}
+
+#[tokio::test(start_paused = true)]
+async fn events_from_the_server_are_a_stream_and_no_latency() {
+    let registry = Registry::new();
+    let events = service_fn(async |_: Request<()>| {
+        let event = || [Step::Wait(Duration::from_secs(60)), Step::Data("data: x\n\n")];
+        let mut response = Response::new(ScriptBody::new([event(), event()].concat()));
+        response.headers_mut().insert("content-type", http::HeaderValue::from_static("text/event-stream"));
+        response.extensions_mut().insert(Route::from_static("/events"));
+        Ok::<_, Infallible>(response)
+    });
+    let response = RequestMetricsLayer::server(&registry).layer(events).oneshot(get("/events")).await.unwrap();
+    let stream = [("stream.kind", "sse"), ("http.route", "/events")];
+    assert_eq!(total(&registry, "stream.open", &stream), 1);
+    read(response.into_body()).await.unwrap();
+    assert_eq!((total(&registry, "stream.open", &stream), total(&registry, "stream.opened", &stream)), (0, 1));
+    assert_eq!(total(&registry, "stream.messages", &[("stream.direction", "out"), stream[0]]), 2);
+    assert_eq!(total(&registry, "stream.bytes", &[("stream.direction", "out"), stream[0]]), 18);
+    assert_eq!(sum(&registry, "stream.duration", &stream), 120.0);
+    assert_eq!((count(&registry, DURATION, &[]), total(&registry, REQUESTS, &[])), (0, 1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn errors_are_told_by_their_type_and_only_errors_have_one() {
+    let registry = Registry::new();
+    for path in ["/error", "/500", "/broken", "/items/7", "/nowhere"] {
+        send(&registry, get(path)).await;
+    }
+    let by_error: Vec<String> =
+        labels(&registry, DURATION).into_iter().filter(|labels| labels.contains("error.type")).collect();
+    assert_eq!(by_error.len(), 3, "{by_error:?}");
+    assert_eq!(count(&registry, DURATION, &[("error.type", "500"), ("http.response.status_code", "500")]), 1);
+    assert_eq!(count(&registry, DURATION, &[("http.route", "/broken"), ("http.response.status_code", "200")]), 1);
+    assert_eq!(total(&registry, REQUESTS, &[("buttress.ending", "body_failed")]), 1);
+    assert_eq!(total(&registry, REQUESTS, &[("buttress.ending", "failed")]), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_request_is_active_until_the_last_byte() {
+    let registry = Registry::new();
+    let service = RequestMetricsLayer::server(&registry).layer(service_fn(answer));
+    let response = service.oneshot(get("/stream")).await.unwrap();
+    assert_eq!(total(&registry, ACTIVE, &[("http.request.method", "GET"), ("url.scheme", "http")]), 1);
+    assert_eq!(count(&registry, DURATION, &[]), 0);
+    read(response.into_body()).await.unwrap();
+    assert_eq!((total(&registry, ACTIVE, &[]), count(&registry, DURATION, &[])), (0, 1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn time_to_the_head_and_time_of_the_body_are_series_of_their_own() {
+    let registry = Registry::new();
+    send(&registry, get("/head")).await;
+    assert_eq!(sum(&registry, FIRST_BYTE, &[("http.route", "/head")]), 0.02);
+    assert_eq!(count(&registry, BODY, &[]), 0, "there is no body");
+    assert_eq!(sum(&registry, DURATION, &[]), 0.02);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_buckets_are_those_of_the_convention_and_hold_what_equals_their_bound() {
+    let registry = Registry::new();
+    let exactly = |millis| {
+        RequestMetricsLayer::server(&registry).layer(service_fn(move |_: Request<()>| async move {
+            sleep(Duration::from_millis(millis)).await;
+            Ok::<_, Infallible>(Response::new(ScriptBody::default()))
+        }))
+    };
+    for millis in [5, 6, 10_000, 10_001] {
+        read(exactly(millis).oneshot(get("/")).await.unwrap().into_body()).await.unwrap();
+    }
+    let point = histograms(&registry, DURATION, &[]).remove(0);
+    assert_eq!(*point.bounds, [0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0]);
+    assert_eq!(point.counts, [1, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 1]);
+    assert_eq!(point.sum, 20.012);
+}
+
+#[tokio::test]
+async fn the_scheme_is_the_one_that_the_caller_used() {
+    let registry = Registry::new();
+    let request = |name: &str, value: &str| Request::get("/nowhere").header(name, value).body(()).unwrap();
+    send(&registry, request("x-forwarded-proto", "https")).await;
+    send(&registry, request("forwarded", "for=1.2.3.4;proto=HTTPS")).await;
+    send(&registry, request("x-forwarded-proto", "gopher")).await;
+    send(&registry, get("/nowhere")).await;
+    let with_scheme = |scheme| count(&registry, DURATION, &[("url.scheme", scheme)]);
+    assert_eq!((with_scheme("https"), with_scheme("_OTHER"), with_scheme("http")), (2, 1, 1));
+}
+
+#[tokio::test]
+async fn a_server_tells_hosts_apart_only_if_they_are_named() {
+    let registry = Registry::new();
+    let layer = RequestMetricsLayer::server(&registry).server_addresses(["shop.example"]);
+    for host in ["shop.example:8080", "SHOP.example", "evil.example", "worse.example"] {
+        let request = Request::get("/items/7").header("host", host).body(()).unwrap();
+        let response = layer.layer(service_fn(answer)).oneshot(request).await.unwrap();
+        read(response.into_body()).await.unwrap();
+    }
+    assert_eq!(count(&registry, DURATION, &[("server.address", "shop.example")]), 2);
+    assert_eq!(count(&registry, DURATION, &[("server.address", "_OTHER")]), 2);
+}
+
+#[tokio::test]
+async fn a_client_tells_its_servers_apart_and_knows_no_route() {
+    let registry = Registry::new();
+    let layer = RequestMetricsLayer::client(&registry).server_authority("inventory:9000");
+    for uri in ["http://shop.example:8080/items/7", "https://shop.example/items/7", "/items/7"] {
+        let response = layer.layer(service_fn(answer)).oneshot(get(uri)).await.unwrap();
+        read(response.into_body()).await.unwrap();
+    }
+    let protocol = "http.request.method=GET http.response.status_code=200 network.protocol.version=1.1";
+    assert_eq!(
+        labels(&registry, "http.client.request.duration"),
+        [
+            format!("{protocol} server.address=inventory server.port=9000 url.scheme=http"),
+            format!("{protocol} server.address=shop.example server.port=443 url.scheme=https"),
+            format!("{protocol} server.address=shop.example server.port=8080 url.scheme=http"),
+        ]
+    );
+    assert!(family(&registry, DURATION).is_none());
+}
+
+#[tokio::test]
+async fn a_grpc_method_that_no_server_knows_is_no_label() {
+    let registry = Registry::new();
+    let unknown = service_fn(async |_: Request<()>| {
+        let trailers = headers([("grpc-status", "12")]);
+        Ok::<_, Infallible>(Response::new(ScriptBody::new([Step::Trailers(trailers)])))
+    });
+    for nth in 0..100 {
+        let call = Request::post(format!("/made.Up/Method{nth}")).header("content-type", "application/grpc+proto");
+        let service = RequestMetricsLayer::server(&registry).layer(unknown);
+        read(service.oneshot(call.body(()).unwrap()).await.unwrap().into_body()).await.unwrap();
+    }
+    assert_eq!(
+        labels(&registry, "rpc.server.call.duration"),
+        ["error.type=UNIMPLEMENTED rpc.method=_OTHER rpc.status_code=UNIMPLEMENTED rpc.system.name=grpc"]
+    );
+    assert!(registry.snapshot().overflowed.is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn performance_tells_routes_and_the_whole_in_milliseconds() {
+    let registry = Registry::new();
+    for _ in 0..3 {
+        send(&registry, get("/head")).await;
+    }
+    send(&registry, get("/500")).await;
+    let _ = tokio::time::timeout(Duration::from_secs(1), send(&registry, get("/never"))).await;
+    let seen = registry.performance();
+    assert_eq!((seen.total_requests, seen.total_errors, seen.total_cancelled, seen.active_requests), (5, 1, 1, 0));
+    assert_eq!((seen.window.requests, seen.window.error_rate), (5, 0.2));
+    let routes: Vec<_> = seen.routes.iter().map(|route| (route.route.as_deref(), route.window.requests)).collect();
+    assert_eq!(routes, [(Some("/head"), 3), (None, 1), (Some("/500"), 1)]);
+    let head = &seen.routes[0].window;
+    assert_eq!((head.avg_ms, head.apdex), (Some(20.0), Some(1.0)));
+    let p50 = head.p50_ms.unwrap();
+    assert!((20.0..=20.7).contains(&p50), "{p50}");
+    tokio::time::advance(Duration::from_secs(310)).await;
+    registry.tick();
+    tokio::time::advance(Duration::from_secs(300)).await;
+    let later = registry.performance();
+    assert_eq!((later.window.requests, later.total_requests, later.window.p50_ms), (0, 5, None));
+}
+
+/// The layer as an observer, so that plans can be run behind it.
+fn observer(registry: &Registry) -> impl Observe<(), Probe = buttress::metrics::RequestMetricsProbe> + Clone + 'static {
+    RequestMetricsLayer::server(registry).observer()
+}
+
+proptest! {
+    /// M2: whatever requests do, in whatever order, those that began are those that ended and those that are active.
+    #[test]
+    fn what_began_has_ended_in_one_way_or_is_active(
+        plans in prop::collection::vec(plans(), 1..12),
+        turns in prop::collection::vec((any::<prop::sample::Index>(), prop::bool::weighted(0.05)), 0..150),
+    ) {
+        let registry = Registry::new();
+        let mut exchanges: Vec<(&Plan, Running<_>, usize)> =
+            plans.iter().map(|plan| (plan, plan.start(ObserveLayer::server(observer(&registry))), 0)).collect();
+        for (index, leaves) in turns {
+            let index = index.index(exchanges.len());
+            let (_, exchange, polls) = &mut exchanges[index];
+            if leaves {
+                *exchange = Running::Over;
+            } else if !matches!(exchange, Running::Over) {
+                exchange.poll();
+                *polls += 1;
+            }
+            let ended = exchanges.iter().filter(|(_, exchange, _)| matches!(exchange, Running::Over)).count() as i64;
+            prop_assert_eq!(total(&registry, REQUESTS, &[]), ended);
+            prop_assert_eq!(total(&registry, ACTIVE, &[]), plans.len() as i64 - ended);
+            prop_assert_eq!(count(&registry, DURATION, &[]), ended as u64);
+        }
+        let mut expected = std::collections::BTreeMap::new();
+        for (plan, exchange, polls) in exchanges {
+            drop(exchange);
+            *expected.entry(plan.ending_after(polls).as_str()).or_insert(0) += 1;
+        }
+        for (ending, count) in expected {
+            prop_assert_eq!(total(&registry, REQUESTS, &[("buttress.ending", ending)]), count);
+        }
+        prop_assert_eq!(total(&registry, ACTIVE, &[]), 0);
+    }
+}
