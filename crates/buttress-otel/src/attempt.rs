@@ -1,6 +1,5 @@
 //! Work for a collector, whatever the collector and the exporter do.
 
-use std::error::Error;
 use std::future::Future;
 use std::time::Duration;
 
@@ -19,17 +18,4 @@ where
             Err(format!("the exporter took longer than {limit:?}"))
         }
     }
-}
-
-/// An error and its causes in one line.
-#[cfg(any(feature = "otlp-http", feature = "otlp-grpc"))]
-pub(crate) fn told(error: &(dyn Error + 'static)) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text.push_str(": ");
-        text.push_str(&error.to_string());
-        cause = error.source();
-    }
-    text
 }

@@ -1,3 +1,4 @@
+use std::error::Error;
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -12,7 +13,7 @@ use tokio::time::{Instant, timeout, timeout_at};
 
 use super::client::{self, MetricsClient};
 use super::convert::Form;
-use crate::attempt::{attempt, told};
+use crate::attempt::attempt;
 use crate::otlp::OtlpError;
 
 /// Sends the numbers of a registry to a collector, at an interval and whenever it is flushed.
@@ -202,4 +203,16 @@ impl Counters {
             self.rejected_points.fetch_add(rejected, Relaxed);
         }
     }
+}
+
+/// An error and its causes in one line.
+fn told(error: &(dyn Error + 'static)) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text.push_str(": ");
+        text.push_str(&error.to_string());
+        cause = error.source();
+    }
+    text
 }
