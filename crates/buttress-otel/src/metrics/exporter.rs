@@ -79,13 +79,15 @@ impl MetricsExporter {
     /// Outside a tokio runtime.
     pub fn with_client(registry: Registry, settings: &Settings, client: impl MetricsClient) -> Self {
         let (flushes, asked) = mpsc::unbounded_channel();
+        let interval = settings.metrics_export.interval.value.clamp(SHORTEST, LONGEST);
         let counters = Arc::<Counters>::default();
         let task = Task {
             registry,
             form: Arc::new(Form::new(settings)),
             client: Arc::new(client),
             base: None,
-            interval: settings.metrics_export.interval.value.clamp(SHORTEST, LONGEST),
+            due: Instant::now() + interval,
+            interval,
             timeout: settings.metrics_export.otlp.timeout.value,
             counters: Arc::clone(&counters),
         };
@@ -131,6 +133,7 @@ struct Task {
     client: Arc<dyn MetricsClient>,
     /// What the collector has, when deltas are asked for. It moves when an export has arrived and never before.
     base: Option<Arc<Snapshot>>,
+    due: Instant,
     interval: Duration,
     timeout: Duration,
     counters: Arc<Counters>,
@@ -138,9 +141,8 @@ struct Task {
 
 impl Task {
     async fn run(mut self, mut flushes: mpsc::UnboundedReceiver<Flush>) {
-        let mut due = Instant::now() + self.interval;
         loop {
-            match timeout_at(due, flushes.recv()).await {
+            match timeout_at(self.due, flushes.recv()).await {
                 Ok(Some(answer)) => {
                     let exported = self.export().await;
                     let _ = answer.send(exported.map_err(FlushError::new));
@@ -153,7 +155,7 @@ impl Task {
                 Err(_due) => {
                     // The next export makes up for this one.
                     let _ = self.export().await;
-                    due = (due + self.interval).max(Instant::now());
+                    self.due = (self.due + self.interval).max(Instant::now());
                 }
             }
         }
