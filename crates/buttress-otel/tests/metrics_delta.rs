@@ -252,6 +252,33 @@ async fn run(steps: Vec<Step>) {
     }
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn deltas_that_are_read_while_others_record_lose_nothing() {
+    let registry = Registry::with_config(MetricsConfig::default().native_histograms(true));
+    registry.up_down_counter("open").with(()).add(0);
+    let start = registry.snapshot().start_unix_nanos;
+    let client = Requests::new(&[Act::Take]);
+    let exporter = MetricsExporter::with_client(registry.clone(), &settings(&[DELTA, NEVER]), client.clone());
+    let recording: Vec<_> = (0..2_u8)
+        .map(|tenant| {
+            let registry = registry.clone();
+            tokio::task::spawn_blocking(move || {
+                for value in 0..50_000 {
+                    record(&registry, &Step::Count { tenant, value });
+                    record(&registry, &Step::Time { route: tenant, micros: value });
+                }
+            })
+        })
+        .collect();
+    while !recording.iter().all(|task| task.is_finished()) {
+        exporter.flush(LONG).await.expect("the client takes everything");
+    }
+    exporter.flush(LONG).await.expect("the client takes everything");
+    let mut collector = Collector { totals: Totals::new(), told_until: start };
+    client.taken().iter().for_each(|request| collector.take(request));
+    assert_same(collector.totals, &expected(&registry.snapshot(), false));
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(96))]
 
