@@ -34,7 +34,9 @@ pub fn connect(telemetry: Telemetry) -> Result<Telemetry, OtlpError> {
         }
         _ => telemetry,
     };
-    // MERGE: `crate::metrics::connect(telemetry.metrics(), telemetry.settings())?` goes to `telemetry.with_flush(..)` here.
+    // MERGE, once `Telemetry` owns a registry:
+    // let metrics = crate::metrics::connect(telemetry.metrics(), telemetry.settings())?;
+    // return Ok(match metrics { Some(exporter) => telemetry.with_flush(exporter), None => telemetry });
     Ok(telemetry)
 }
 

@@ -5,6 +5,7 @@ mod support;
 
 use std::time::Duration;
 
+use buttress::Telemetry;
 use buttress::metrics::Registry;
 use buttress_otel::metrics::{MetricsExporter, connect};
 use opentelemetry_proto::tonic::collector::metrics::v1::ExportMetricsServiceRequest;
@@ -130,6 +131,14 @@ async fn a_flush_gives_up_at_its_deadline() {
     let (_registry, _client, exporter) = exporting(&[Act::Hang], &[]);
     let error = exporter.flush(Duration::from_secs(2)).await.expect_err("it hangs");
     assert!(error.to_string().contains("deadline"), "{error}");
+}
+
+#[tokio::test]
+async fn a_telemetry_that_is_shut_down_flushes_it() {
+    let (_registry, client, exporter) = exporting(&[Act::Take], &[]);
+    let telemetry = Telemetry::new(settings(&[])).with_flush(exporter);
+    telemetry.shutdown(LONG).await.expect("it is taken");
+    assert_eq!(client.taken().iter().map(orders).collect::<Vec<_>>(), [1]);
 }
 
 #[tokio::test(start_paused = true)]

@@ -1,11 +1,13 @@
 use std::error::Error;
 use std::fmt;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
 use buttress::metrics::{Registry, Snapshot};
 use buttress::settings::Settings;
+use buttress::telemetry::Flush;
 use buttress::trace::FlushError;
 use opentelemetry_proto::tonic::collector::metrics::v1::ExportMetricsServiceResponse;
 use tokio::sync::{mpsc, oneshot};
@@ -24,7 +26,7 @@ use crate::otlp::OtlpError;
 /// Clones share one exporter. When the last one is dropped, it exports once more and stops.
 #[derive(Clone)]
 pub struct MetricsExporter {
-    flushes: mpsc::UnboundedSender<Flush>,
+    flushes: mpsc::UnboundedSender<Asked>,
     counters: Arc<Counters>,
 }
 
@@ -50,7 +52,7 @@ struct Counters {
     rejected_points: AtomicU64,
 }
 
-type Flush = oneshot::Sender<Result<(), FlushError>>;
+type Asked = oneshot::Sender<Result<(), FlushError>>;
 
 /// Whatever the program says, the collector is not flooded.
 const SHORTEST: Duration = Duration::from_millis(100);
@@ -101,13 +103,15 @@ impl MetricsExporter {
     ///
     /// [`FlushError`] when the collector did not take it or the deadline passed first.
     pub async fn flush(&self, deadline: Duration) -> Result<(), FlushError> {
+        let exported = timeout(deadline, self.export()).await;
+        exported.unwrap_or_else(|_| Err(FlushError::new("the deadline passed")))
+    }
+
+    async fn export(&self) -> Result<(), FlushError> {
         let (answer, answered) = oneshot::channel();
         let gone = || FlushError::new("the runtime of the exporter is gone");
         self.flushes.send(answer).map_err(|_| gone())?;
-        match timeout(deadline, answered).await {
-            Ok(exported) => exported.unwrap_or_else(|_| Err(gone())),
-            Err(_) => Err(FlushError::new("the deadline passed")),
-        }
+        answered.await.unwrap_or_else(|_| Err(gone()))
     }
 
     /// How many requests were exported and failed.
@@ -118,6 +122,12 @@ impl MetricsExporter {
             partial: self.counters.partial.load(Relaxed),
             rejected_points: self.counters.rejected_points.load(Relaxed),
         }
+    }
+}
+
+impl Flush for MetricsExporter {
+    fn flush(&self) -> Pin<Box<dyn Future<Output = Result<(), FlushError>> + Send + '_>> {
+        Box::pin(self.export())
     }
 }
 
@@ -140,7 +150,7 @@ struct Task {
 }
 
 impl Task {
-    async fn run(mut self, mut flushes: mpsc::UnboundedReceiver<Flush>) {
+    async fn run(mut self, mut flushes: mpsc::UnboundedReceiver<Asked>) {
         loop {
             match timeout_at(self.due, flushes.recv()).await {
                 Ok(Some(answer)) => {
