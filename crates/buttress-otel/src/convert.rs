@@ -25,6 +25,11 @@ pub fn resource(settings: &Settings) -> Resource {
         .build()
 }
 
+/// Who made the spans and the metrics.
+pub(crate) fn scope() -> InstrumentationScope {
+    InstrumentationScope::builder("buttress").with_version(env!("CARGO_PKG_VERSION")).build()
+}
+
 pub(crate) fn span_data(span: &SpanRecord, scope: &InstrumentationScope) -> SpanData {
     let trace = trace_of(span);
     SpanData {

@@ -1,8 +1,11 @@
 #![doc = include_str!("../README.md")]
 #![forbid(unsafe_code)]
 
+mod attempt;
 mod bridge;
 mod convert;
+#[cfg(any(feature = "otlp-http", feature = "otlp-grpc"))]
+pub mod metrics;
 #[cfg(any(feature = "otlp-http", feature = "otlp-grpc"))]
 mod otlp;
 mod sink;

@@ -5,7 +5,8 @@ use std::fmt;
 use buttress::Telemetry;
 #[cfg(feature = "otlp-http")]
 use buttress::settings::Source;
-use buttress::settings::{Exporter, OtlpProtocol, Settings};
+use buttress::settings::{Exporter, Otlp, OtlpProtocol, Settings};
+use http::{HeaderMap, HeaderName};
 use opentelemetry_otlp::{ExporterBuildError, SpanExporter, WithExportConfig};
 
 use crate::convert::resource;
@@ -21,17 +22,22 @@ use crate::sink::ExportSink;
 ///
 /// Outside a tokio runtime, when an exporter is asked for.
 pub fn connect(telemetry: Telemetry) -> Result<Telemetry, OtlpError> {
-    let settings = telemetry.settings();
-    if !settings.enabled.value {
+    if !telemetry.settings().enabled.value {
         return Ok(telemetry);
     }
     // A second service of the process finds the bridge there already.
     let _ = crate::install_bridge();
-    if settings.traces_exporter.value != Exporter::Otlp {
-        return Ok(telemetry);
-    }
-    let sink = otlp(settings)?;
-    Ok(telemetry.with_sink(sink))
+    let telemetry = match telemetry.settings().traces_exporter.value {
+        Exporter::Otlp => {
+            let sink = otlp(telemetry.settings())?;
+            telemetry.with_sink(sink)
+        }
+        _ => telemetry,
+    };
+    // MERGE, once `Telemetry` owns a registry:
+    // let metrics = crate::metrics::connect(telemetry.metrics(), telemetry.settings())?;
+    // return Ok(match metrics { Some(exporter) => telemetry.with_flush(exporter), None => telemetry });
+    Ok(telemetry)
 }
 
 /// The sink that the settings describe: endpoint, protocol, headers, timeout.
@@ -44,74 +50,86 @@ pub fn connect(telemetry: Telemetry) -> Result<Telemetry, OtlpError> {
 ///
 /// Outside a tokio runtime.
 pub fn otlp(settings: &Settings) -> Result<ExportSink, OtlpError> {
-    let is_https = settings.otlp_endpoint.value.as_deref().is_some_and(|endpoint| endpoint.starts_with("https:"));
-    if is_https {
-        return Err(OtlpError::Https);
-    }
-    let exporter = match settings.otlp_protocol.value {
-        OtlpProtocol::Grpc => grpc(settings)?,
-        _ => http(settings)?,
+    let otlp = &settings.traces_otlp;
+    refuse_https(otlp)?;
+    let exporter = match otlp.protocol.value {
+        OtlpProtocol::Grpc => over_grpc(otlp)?,
+        _ => over_http(otlp)?,
     };
-    Ok(ExportSink::with_timeout(exporter, resource(settings), settings.otlp_timeout.value))
+    Ok(ExportSink::with_timeout(exporter, resource(settings), otlp.timeout.value))
 }
 
 #[cfg(feature = "otlp-http")]
-fn http(settings: &Settings) -> Result<SpanExporter, OtlpError> {
+fn over_http(otlp: &Otlp) -> Result<SpanExporter, OtlpError> {
     use opentelemetry_otlp::{Protocol, WithHttpConfig};
 
-    let headers = settings.otlp_headers.value.0.iter().cloned().collect();
+    let headers = otlp.headers.value.0.iter().cloned().collect();
     let mut exporter = SpanExporter::builder()
         .with_http()
         .with_protocol(Protocol::HttpBinary)
-        .with_timeout(settings.otlp_timeout.value)
+        .with_timeout(otlp.timeout.value)
         .with_headers(headers);
-    if let Some(endpoint) = http_endpoint(settings) {
+    if let Some(endpoint) = http_endpoint(otlp, "v1/traces") {
         exporter = exporter.with_endpoint(endpoint);
     }
     exporter.build().map_err(OtlpError::Build)
 }
 
 #[cfg(not(feature = "otlp-http"))]
-fn http(_settings: &Settings) -> Result<SpanExporter, OtlpError> {
+fn over_http(_otlp: &Otlp) -> Result<SpanExporter, OtlpError> {
     Err(OtlpError::Feature("otlp-http"))
 }
 
-/// The variable for all signals gives the base, the one for traces the whole (OpenTelemetry, "OTLP exporter").
-#[cfg(feature = "otlp-http")]
-fn http_endpoint(settings: &Settings) -> Option<String> {
-    let endpoint = settings.otlp_endpoint.value.as_deref()?;
-    match settings.otlp_endpoint.source {
-        Source::Variable("OTEL_EXPORTER_OTLP_ENDPOINT") => {
-            Some(format!("{}/v1/traces", endpoint.trim_end_matches('/')))
-        }
-        _ => Some(endpoint.to_owned()),
-    }
-}
-
 #[cfg(feature = "otlp-grpc")]
-fn grpc(settings: &Settings) -> Result<SpanExporter, OtlpError> {
+fn over_grpc(otlp: &Otlp) -> Result<SpanExporter, OtlpError> {
     use opentelemetry_otlp::WithTonicConfig;
     use tonic::metadata::MetadataMap;
 
-    let mut headers = http::HeaderMap::new();
-    for (name, value) in &settings.otlp_headers.value.0 {
-        let header_name: http::HeaderName = name.parse().map_err(|_| OtlpError::Header(name.clone()))?;
-        let header_value = value.parse().map_err(|_| OtlpError::Header(name.clone()))?;
-        headers.append(header_name, header_value);
-    }
     let mut exporter = SpanExporter::builder()
         .with_tonic()
-        .with_timeout(settings.otlp_timeout.value)
-        .with_metadata(MetadataMap::from_headers(headers));
-    if let Some(endpoint) = settings.otlp_endpoint.value.as_deref() {
+        .with_timeout(otlp.timeout.value)
+        .with_metadata(MetadataMap::from_headers(headers(otlp)?));
+    if let Some(endpoint) = otlp.endpoint.value.as_deref() {
         exporter = exporter.with_endpoint(endpoint);
     }
     exporter.build().map_err(OtlpError::Build)
 }
 
 #[cfg(not(feature = "otlp-grpc"))]
-fn grpc(_settings: &Settings) -> Result<SpanExporter, OtlpError> {
+fn over_grpc(_otlp: &Otlp) -> Result<SpanExporter, OtlpError> {
     Err(OtlpError::Feature("otlp-grpc"))
+}
+
+/// Who sends, as the collector is told.
+pub(crate) const USER: &str = concat!("buttress-otel/", env!("CARGO_PKG_VERSION"));
+
+pub(crate) fn refuse_https(otlp: &Otlp) -> Result<(), OtlpError> {
+    let is_https = otlp.endpoint.value.as_deref().is_some_and(|endpoint| endpoint.starts_with("https:"));
+    if is_https { Err(OtlpError::Https) } else { Ok(()) }
+}
+
+/// The variable for all signals gives the base, the one for a signal the whole (OpenTelemetry, "OTLP exporter").
+#[cfg(feature = "otlp-http")]
+pub(crate) fn http_endpoint(otlp: &Otlp, path: &str) -> Option<String> {
+    let endpoint = otlp.endpoint.value.as_deref()?;
+    match otlp.endpoint.source {
+        Source::Variable("OTEL_EXPORTER_OTLP_ENDPOINT") => Some(format!("{}/{path}", endpoint.trim_end_matches('/'))),
+        _ => Some(endpoint.to_owned()),
+    }
+}
+
+pub(crate) fn headers(otlp: &Otlp) -> Result<HeaderMap, OtlpError> {
+    let mut headers = HeaderMap::new();
+    for (name, value) in &otlp.headers.value.0 {
+        let header_name: HeaderName = name.parse().map_err(|_| OtlpError::Header(name.clone()))?;
+        let header_value = value.parse().map_err(|_| OtlpError::Header(name.clone()))?;
+        headers.append(header_name, header_value);
+    }
+    Ok(headers)
+}
+
+pub(crate) fn no_endpoint(endpoint: &str) -> OtlpError {
+    OtlpError::Endpoint(buttress::redact::text(endpoint).into_owned())
 }
 
 /// No exporter could be made of the settings.
@@ -121,8 +139,11 @@ pub enum OtlpError {
     /// The protocol that is asked for needs this feature of `buttress-otel`.
     Feature(&'static str),
     /// The endpoint is `https`. The clients here speak plain HTTP, to an agent beside the service; give an exporter with
-    /// TLS of your own to [`ExportSink::new`] to reach further.
+    /// TLS of your own to [`ExportSink::new`], and a client to
+    /// [`MetricsExporter::with_client`](crate::metrics::MetricsExporter::with_client), to reach further.
     Https,
+    /// The endpoint is no URL; what it is, without secrets.
+    Endpoint(String),
     /// A header for the collector that is no HTTP header; its name.
     Header(String),
     /// OpenTelemetry refused the settings.
@@ -136,8 +157,10 @@ impl fmt::Display for OtlpError {
                 write!(f, "this OTLP protocol needs the feature {feature:?} of buttress-otel")
             }
             Self::Https => f.write_str(
-                "the OTLP exporters of buttress-otel speak http, not https; give an exporter with TLS to ExportSink::new",
+                "the OTLP exporters of buttress-otel speak http, not https; give an exporter with TLS to ExportSink::new \
+                 and a client with TLS to MetricsExporter::with_client",
             ),
+            Self::Endpoint(endpoint) => write!(f, "{endpoint:?} is no URL of a collector"),
             Self::Header(name) => write!(f, "{name:?} or its value is no HTTP header for a collector"),
             Self::Build(_) => f.write_str("the OTLP exporter could not be made of the settings"),
         }

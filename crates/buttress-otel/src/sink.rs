@@ -12,8 +12,9 @@ use opentelemetry::InstrumentationScope;
 use opentelemetry_sdk::Resource;
 use opentelemetry_sdk::trace::{SpanData, SpanExporter};
 use tokio::sync::{mpsc, oneshot};
-use tokio::time::{Instant, timeout};
+use tokio::time::Instant;
 
+use crate::attempt::attempt;
 use crate::convert;
 
 /// Hands finished spans to an exporter of OpenTelemetry, in batches, on a task of its own.
@@ -84,8 +85,7 @@ impl ExportSink {
             failure: None,
         };
         tokio::spawn(task.run(received));
-        let scope = InstrumentationScope::builder("buttress").with_version(env!("CARGO_PKG_VERSION")).build();
-        Self { messages, counters, scope }
+        Self { messages, counters, scope: convert::scope() }
     }
 
     /// How many spans were exported, failed and dropped.
@@ -190,18 +190,8 @@ impl<E: SpanExporter + 'static> Task<E> {
         }
     }
 
-    /// A task a batch, so that an exporter that panics takes only its batch with it.
     async fn export(&self, batch: Vec<SpanData>) -> Result<(), String> {
         let exporter = Arc::clone(&self.exporter);
-        let mut exporting = tokio::spawn(async move { exporter.export(batch).await });
-        match timeout(self.timeout, &mut exporting).await {
-            Ok(Ok(Ok(()))) => Ok(()),
-            Ok(Ok(Err(error))) => Err(error.to_string()),
-            Ok(Err(_)) => Err("the exporter panicked".to_owned()),
-            Err(_) => {
-                exporting.abort();
-                Err(format!("the exporter took longer than {:?}", self.timeout))
-            }
-        }
+        attempt(self.timeout, async move { exporter.export(batch).await.map_err(|error| error.to_string()) }).await
     }
 }

@@ -10,7 +10,7 @@ use buttress::settings::Settings;
 use opentelemetry_proto::tonic::collector::trace::v1::trace_service_server::{TraceService, TraceServiceServer};
 use opentelemetry_proto::tonic::collector::trace::v1::{ExportTraceServiceRequest, ExportTraceServiceResponse};
 use opentelemetry_proto::tonic::common::v1::any_value::Value;
-use support::collector::{Got, http_collector};
+use support::collector::{Got, Received, http_collector};
 use support::serve;
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
@@ -23,7 +23,7 @@ fn telemetry(variables: &[(&str, String)]) -> Telemetry {
     buttress_otel::connect(Telemetry::new(settings)).expect("the exporter can be made")
 }
 
-struct GrpcCollector(mpsc::UnboundedSender<Got>);
+struct GrpcCollector(mpsc::UnboundedSender<Got<ExportTraceServiceRequest>>);
 
 #[tonic::async_trait]
 impl TraceService for GrpcCollector {
@@ -37,7 +37,7 @@ impl TraceService for GrpcCollector {
     }
 }
 
-async fn grpc_collector() -> (String, mpsc::UnboundedReceiver<Got>) {
+async fn grpc_collector() -> (String, Received<ExportTraceServiceRequest>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
     let address = listener.local_addr().expect("it is bound");
     let (sender, receiver) = mpsc::unbounded_channel();
@@ -48,7 +48,7 @@ async fn grpc_collector() -> (String, mpsc::UnboundedReceiver<Got>) {
 }
 
 /// The spans of the telemetry have arrived there, with their resource.
-async fn assert_arrived(telemetry: &Telemetry, mut received: mpsc::UnboundedReceiver<Got>, path: &str) {
+async fn assert_arrived(telemetry: &Telemetry, mut received: Received<ExportTraceServiceRequest>, path: &str) {
     serve(telemetry.spans(), 3).await;
     telemetry.shutdown(LONG).await.expect("the collector is there");
     let got = received.recv().await.expect("the collector got something");
@@ -119,7 +119,7 @@ async fn without_a_collector_requests_are_served_and_the_flush_tells() {
 
 #[tokio::test]
 async fn without_the_setting_nothing_is_exported() {
-    let (endpoint, mut received) = http_collector().await;
+    let (endpoint, mut received) = http_collector::<ExportTraceServiceRequest>().await;
     let telemetry = telemetry(&[("OTEL_EXPORTER_OTLP_ENDPOINT", endpoint)]);
     serve(telemetry.spans(), 1).await;
     telemetry.shutdown(LONG).await.expect("there is nothing to deliver");

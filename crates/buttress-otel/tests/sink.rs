@@ -3,8 +3,7 @@
 mod support;
 
 use std::future::Future;
-use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 
 use buttress::settings::Settings;
@@ -15,6 +14,7 @@ use opentelemetry::trace::{SpanKind, Status};
 use opentelemetry_sdk::Resource;
 use opentelemetry_sdk::error::{OTelSdkError, OTelSdkResult};
 use opentelemetry_sdk::trace::{InMemorySpanExporter, SpanData, SpanExporter};
+use support::script::{Act, Script};
 use support::serve;
 
 const LONG: Duration = Duration::from_secs(60);
@@ -23,46 +23,13 @@ fn no_resource() -> Resource {
     Resource::builder_empty().build()
 }
 
-/// What an exporter does with a batch.
-#[derive(Clone, Copy, Debug)]
-enum Act {
-    Take,
-    Refuse,
-    Hang,
-    Panic,
-}
-
-/// Follows a script, the last act for ever, and remembers the sizes of the batches.
-#[derive(Clone, Debug)]
-struct Scripted {
-    acts: Arc<[Act]>,
-    calls: Arc<AtomicUsize>,
-    batches: Arc<Mutex<Vec<usize>>>,
-}
-
-impl Scripted {
-    fn new(acts: &[Act]) -> Self {
-        Self { acts: acts.into(), calls: Arc::default(), batches: Arc::default() }
-    }
-
-    fn batches(&self) -> Vec<usize> {
-        self.batches.lock().expect("nobody panics with it").clone()
-    }
-}
+/// Remembers the sizes of the batches.
+type Scripted = Script<usize>;
 
 impl SpanExporter for Scripted {
     fn export(&self, batch: Vec<SpanData>) -> impl Future<Output = OTelSdkResult> + Send {
-        let call = self.calls.fetch_add(1, Relaxed);
-        let act = self.acts[call.min(self.acts.len() - 1)];
-        self.batches.lock().expect("nobody panics with it").push(batch.len());
-        async move {
-            match act {
-                Act::Take => Ok(()),
-                Act::Refuse => Err(OTelSdkError::InternalFailure("refused".to_owned())),
-                Act::Hang => std::future::pending().await,
-                Act::Panic => panic!("told to"),
-            }
-        }
+        let played = self.play(batch.len());
+        async { played.await.map_err(OTelSdkError::InternalFailure) }
     }
 }
 
@@ -124,8 +91,8 @@ async fn a_flush_sends_batches_of_at_most_512_spans() {
     let (spans, sink) = spans_to(exporter.clone());
     serve(&spans, 1300).await;
     spans.flush(LONG).await.expect("the exporter takes everything");
-    assert_eq!(exporter.batches().iter().sum::<usize>(), 1300);
-    assert!(exporter.batches().iter().all(|size| *size <= 512));
+    assert_eq!(exporter.seen().iter().sum::<usize>(), 1300);
+    assert!(exporter.seen().iter().all(|size| *size <= 512));
     assert_eq!((sink.stats().exported, sink.stats().failed, sink.stats().dropped), (1300, 0, 0));
 }
 

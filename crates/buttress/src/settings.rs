@@ -13,17 +13,25 @@
 //! | span queue | `BUTTRESS_SPAN_QUEUE`, `OTEL_BSP_MAX_QUEUE_SIZE` (1 to 1048576) | 8192 |
 //! | span ring | `BUTTRESS_SPAN_RING`, `TRACING_MAX_TRACES` (0 to 1048576) | 1024 |
 //! | traces exporter | `BUTTRESS_TRACES_EXPORTER`, `OTEL_TRACES_EXPORTER` (`otlp`, `console`, `none`) | `none` |
-//! | OTLP endpoint | `OTEL_EXPORTER_OTLP_TRACES_ENDPOINT`, `OTEL_EXPORTER_OTLP_ENDPOINT` | of the exporter |
-//! | OTLP protocol | `OTEL_EXPORTER_OTLP_TRACES_PROTOCOL`, `OTEL_EXPORTER_OTLP_PROTOCOL` (`grpc`, `http/protobuf`) | `http/protobuf` |
-//! | OTLP timeout | `OTEL_EXPORTER_OTLP_TRACES_TIMEOUT`, `OTEL_EXPORTER_OTLP_TIMEOUT` (milliseconds) | 10000 |
-//! | OTLP headers | `OTEL_EXPORTER_OTLP_TRACES_HEADERS`, `OTEL_EXPORTER_OTLP_HEADERS` (`key=value,..`) | none |
+//! | metrics exporter | `BUTTRESS_METRICS_EXPORTER`, `OTEL_METRICS_EXPORTER` (`otlp`, `prometheus`, `none`) | `none` |
+//! | metrics interval | `OTEL_METRIC_EXPORT_INTERVAL` (milliseconds, at least 100) | 60000 |
+//! | metrics temporality | `OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE` (`cumulative`, `delta`, `lowmemory`) | `cumulative` |
+//! | metrics histograms | `OTEL_EXPORTER_OTLP_METRICS_DEFAULT_HISTOGRAM_AGGREGATION` (`explicit_bucket_histogram`, `base2_exponential_bucket_histogram`) | `explicit_bucket_histogram` |
+//! | OTLP endpoint | `OTEL_EXPORTER_OTLP_{TRACES,METRICS}_ENDPOINT`, `OTEL_EXPORTER_OTLP_ENDPOINT` | of the exporter |
+//! | OTLP protocol | `OTEL_EXPORTER_OTLP_{TRACES,METRICS}_PROTOCOL`, `OTEL_EXPORTER_OTLP_PROTOCOL` (`grpc`, `http/protobuf`) | `http/protobuf` |
+//! | OTLP timeout | `OTEL_EXPORTER_OTLP_{TRACES,METRICS}_TIMEOUT`, `OTEL_EXPORTER_OTLP_TIMEOUT` (milliseconds) | 10000 |
+//! | OTLP headers | `OTEL_EXPORTER_OTLP_{TRACES,METRICS}_HEADERS`, `OTEL_EXPORTER_OTLP_HEADERS` (`key=value,..`) | none |
 //!
-//! A sampling ratio without a sampler means `parentbased_traceidratio`. An empty variable counts as not set.
+//! A sampling ratio without a sampler means `parentbased_traceidratio`. An empty variable counts as not set. Metrics that
+//! are exported to `prometheus` are not pushed: Prometheus finds them in any case.
+
+mod otlp;
 
 use std::fmt;
-use std::time::Duration;
 
 use crate::trace::{Ratio, Sampler};
+
+pub use otlp::{Headers, HistogramAggregation, MetricsExport, MetricsExporterName, Otlp, OtlpProtocol, Temporality};
 
 /// A value and where it came from.
 #[derive(Clone, Debug, PartialEq)]
@@ -110,16 +118,6 @@ pub enum Exporter {
     None,
 }
 
-/// How OTLP is spoken.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum OtlpProtocol {
-    /// `grpc`
-    Grpc,
-    /// `http/protobuf`
-    HttpProtobuf,
-}
-
 /// Every effective setting. `Debug` is [`explain`](Self::explain): no secret of an endpoint or a header.
 #[derive(Clone)]
 #[non_exhaustive]
@@ -146,26 +144,12 @@ pub struct Settings {
     pub span_ring: Setting<usize>,
     /// Where spans go.
     pub traces_exporter: Setting<Exporter>,
-    /// The collector, as the variable gives it; `None` leaves it to the exporter.
-    pub otlp_endpoint: Setting<Option<String>>,
-    /// How OTLP is spoken.
-    pub otlp_protocol: Setting<OtlpProtocol>,
-    /// How long one export may take.
-    pub otlp_timeout: Setting<Duration>,
-    /// Headers for the collector; they may hold keys, so that `Debug` and `explain` show the names only.
-    pub otlp_headers: Setting<Headers>,
+    /// The collector of spans.
+    pub traces_otlp: Otlp,
+    /// How metrics are exported.
+    pub metrics_export: MetricsExport,
     /// Variables that were set but not used, because a stronger one was set too.
     pub overridden: Vec<(&'static str, &'static str)>,
-}
-
-/// Header names and values; the values are not shown.
-#[derive(Clone, Default, PartialEq, Eq)]
-pub struct Headers(pub Vec<(String, String)>);
-
-impl fmt::Debug for Headers {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_list().entries(self.0.iter().map(|(name, _)| name)).finish()
-    }
 }
 
 impl Settings {
@@ -205,9 +189,8 @@ impl Settings {
             |_, text| Some(text.to_owned()),
             service_name.to_owned(),
         )?;
-        let pairs = "key=value pairs, separated by commas";
         let resource_attributes =
-            variables.read(&["OTEL_RESOURCE_ATTRIBUTES"], pairs, |_, text| key_values(text), Vec::new())?;
+            variables.read(&["OTEL_RESOURCE_ATTRIBUTES"], PAIRS, |_, text| key_values(text), Vec::new())?;
         let sampling_ratio = variables.read(
             &["BUTTRESS_SAMPLING_RATIO", "OTEL_TRACES_SAMPLER_ARG", "TRACING_SAMPLING_RATE"],
             "a number between 0 and 1",
@@ -249,31 +232,11 @@ impl Settings {
             |_, text| exporter(text),
             Exporter::None,
         )?;
-        let otlp_endpoint = variables.read(
-            &["OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT"],
-            "an http or https URL",
-            |_, text| (text.starts_with("http://") || text.starts_with("https://")).then(|| Some(text.to_owned())),
-            None,
-        )?;
-        let otlp_protocol = variables.read(
-            &["OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "OTEL_EXPORTER_OTLP_PROTOCOL"],
-            "grpc or http/protobuf",
-            |_, text| protocol(text),
-            OtlpProtocol::HttpProtobuf,
-        )?;
-        let otlp_timeout = variables.read(
-            &["OTEL_EXPORTER_OTLP_TRACES_TIMEOUT", "OTEL_EXPORTER_OTLP_TIMEOUT"],
-            "a number of milliseconds, at least 1",
-            |_, text| text.parse().ok().filter(|millis| *millis > 0).map(Duration::from_millis),
-            Duration::from_secs(10),
-        )?;
-        let otlp_headers = variables.read(
-            &["OTEL_EXPORTER_OTLP_TRACES_HEADERS", "OTEL_EXPORTER_OTLP_HEADERS"],
-            pairs,
-            |_, text| key_values(text).map(Headers),
-            Headers::default(),
-        )?;
-        let overridden = variables.overridden;
+        let traces_otlp = Otlp::read(&mut variables, otlp::TRACES)?;
+        let metrics_export = MetricsExport::read(&mut variables)?;
+        let mut overridden = variables.overridden;
+        // A variable for all signals that one signal overrides still counts for another.
+        overridden.retain(|&(weaker, _)| !traces_otlp.is_from(weaker) && !metrics_export.otlp.is_from(weaker));
         Ok(Self {
             enabled,
             service_name,
@@ -286,10 +249,8 @@ impl Settings {
             span_queue,
             span_ring,
             traces_exporter,
-            otlp_endpoint,
-            otlp_protocol,
-            otlp_timeout,
-            otlp_headers,
+            traces_otlp,
+            metrics_export,
             overridden,
         })
     }
@@ -325,11 +286,8 @@ impl Settings {
         line("span_queue", &self.span_queue.value, self.span_queue.source);
         line("span_ring", &self.span_ring.value, self.span_ring.source);
         line("traces_exporter", &self.traces_exporter.value, self.traces_exporter.source);
-        let endpoint = self.otlp_endpoint.value.as_deref().map(crate::redact::text);
-        line("otlp_endpoint", &endpoint, self.otlp_endpoint.source);
-        line("otlp_protocol", &self.otlp_protocol.value, self.otlp_protocol.source);
-        line("otlp_timeout", &self.otlp_timeout.value, self.otlp_timeout.source);
-        line("otlp_headers", &self.otlp_headers.value, self.otlp_headers.source);
+        self.traces_otlp.explain("traces", &mut line);
+        self.metrics_export.explain(&mut line);
         for (weaker, stronger) in &self.overridden {
             lines.push_str(&format!("{weaker} is set but not used, because {stronger} is set too\n"));
         }
@@ -393,6 +351,8 @@ fn boolean(text: &str) -> Option<bool> {
     }
 }
 
+const PAIRS: &str = "key=value pairs, separated by commas";
+
 fn key_values(text: &str) -> Option<Vec<(String, String)>> {
     let pair = |pair: &str| {
         let (key, value) = pair.split_once('=')?;
@@ -445,14 +405,6 @@ fn exporter(text: &str) -> Option<Exporter> {
         "otlp" => Some(Exporter::Otlp),
         "console" => Some(Exporter::Console),
         "none" => Some(Exporter::None),
-        _ => None,
-    }
-}
-
-fn protocol(text: &str) -> Option<OtlpProtocol> {
-    match text {
-        "grpc" => Some(OtlpProtocol::Grpc),
-        "http/protobuf" => Some(OtlpProtocol::HttpProtobuf),
         _ => None,
     }
 }

@@ -1,10 +1,13 @@
 //! The handle that ties the parts together, for who wants them in three lines.
 
 use std::fmt;
+use std::future::Future;
 use std::io;
-use std::sync::Arc;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use tokio::time::timeout;
 use tower_layer::Layer;
 
 use crate::classify::HttpClassifier;
@@ -28,6 +31,17 @@ pub struct Telemetry {
     settings: Arc<Settings>,
     sampler: Sampler,
     spans: Spans,
+    flushes: Arc<Mutex<Vec<Arc<dyn Flush>>>>,
+}
+
+/// Something besides spans that has to be delivered before the program ends: metrics, jobs, alerts.
+pub trait Flush: Send + Sync + 'static {
+    /// Resolves when everything so far has been delivered or given up.
+    ///
+    /// # Errors
+    ///
+    /// [`FlushError`] when some of it could not be delivered.
+    fn flush(&self) -> Pin<Box<dyn Future<Output = Result<(), FlushError>> + Send + '_>>;
 }
 
 /// Propagation and tracing of a server in one look at each request.
@@ -49,7 +63,7 @@ impl Telemetry {
         if settings.enabled.value && settings.traces_exporter.value == Exporter::Console {
             spans.add_sink(JsonLines::new(io::stdout()));
         }
-        Self { sampler: settings.sampler(), settings: Arc::new(settings), spans }
+        Self { sampler: settings.sampler(), settings: Arc::new(settings), spans, flushes: Arc::default() }
     }
 
     /// Samples servers and clients with this in place of the sampler of the settings, which can be one of its parts:
@@ -76,6 +90,13 @@ impl Telemetry {
     #[must_use]
     pub fn with_sink(self, sink: impl SpanSink) -> Self {
         self.spans.add_sink(sink);
+        self
+    }
+
+    /// Has this delivered at [`shutdown`](Self::shutdown) too, and keeps it until then.
+    #[must_use]
+    pub fn with_flush(self, flush: impl Flush) -> Self {
+        self.flushes.lock().unwrap_or_else(PoisonError::into_inner).push(Arc::new(flush));
         self
     }
 
@@ -153,7 +174,20 @@ impl Telemetry {
     ///
     /// [`FlushError`] when a sink failed or the deadline passed first.
     pub async fn shutdown(&self, deadline: Duration) -> Result<(), FlushError> {
-        self.spans.flush(deadline).await
+        let flushes = self.flushes.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        // At once, so that a collector of spans that hangs does not use up the time of the others.
+        let flush = |flush: Arc<dyn Flush>| tokio::spawn(async move { timeout(deadline, flush.flush()).await });
+        let flushing: Vec<_> = flushes.into_iter().map(flush).collect();
+        let mut flushed = self.spans.flush(deadline).await;
+        for flushing in flushing {
+            let other = match flushing.await {
+                Ok(Ok(other)) => other,
+                Ok(Err(_)) => Err(FlushError::new("the deadline passed")),
+                Err(_) => Err(FlushError::new("a flush panicked")),
+            };
+            flushed = flushed.and(other);
+        }
+        flushed
     }
 }
 

@@ -193,7 +193,7 @@ async fn flushing_gives_up_at_its_deadline() {
     let spans = Spans::new();
     let go_on = stuck(&spans);
     let error = spans.flush(Duration::from_millis(20)).await.unwrap_err();
-    assert_eq!(error.to_string(), "not every span was delivered: the deadline passed");
+    assert_eq!(error.to_string(), "not everything was delivered: the deadline passed");
     drop(go_on);
 }
 

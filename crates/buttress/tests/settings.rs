@@ -5,7 +5,8 @@
 use std::time::Duration;
 
 use buttress::settings::{
-    Exporter, OtlpProtocol, Propagators, SamplerName, Settings, SettingsError, Source, TrustName,
+    Exporter, HistogramAggregation, MetricsExporterName, Otlp, OtlpProtocol, Propagators, SamplerName, Settings,
+    SettingsError, Source, Temporality, TrustName,
 };
 
 fn try_read(variables: &[(&str, &str)]) -> Result<Settings, SettingsError> {
@@ -44,10 +45,16 @@ fn without_variables_everything_is_its_default() {
     assert!(!settings.server_timing.value);
     assert_eq!((settings.span_queue.value, settings.span_ring.value), (8192, 1024));
     assert_eq!(settings.traces_exporter.value, Exporter::None);
-    assert_eq!(settings.otlp_endpoint.value, None);
-    assert_eq!(settings.otlp_protocol.value, OtlpProtocol::HttpProtobuf);
-    assert_eq!(settings.otlp_timeout.value, Duration::from_secs(10));
-    assert!(settings.otlp_headers.value.0.is_empty());
+    let metrics = &settings.metrics_export;
+    assert_eq!((metrics.exporter.value, metrics.interval.value), (MetricsExporterName::None, Duration::from_secs(60)));
+    assert_eq!(metrics.temporality.value, Temporality::Cumulative);
+    assert_eq!(metrics.histograms.value, HistogramAggregation::Explicit);
+    for otlp in [&settings.traces_otlp, &metrics.otlp] {
+        assert_eq!(otlp.endpoint.value, None);
+        assert_eq!(otlp.protocol.value, OtlpProtocol::HttpProtobuf);
+        assert_eq!(otlp.timeout.value, Duration::from_secs(10));
+        assert!(otlp.headers.value.0.is_empty());
+    }
     assert!(settings.explain().lines().all(|line| line.ends_with("(default)")), "{}", settings.explain());
 }
 
@@ -163,24 +170,100 @@ fn the_exporter_has_its_variables() {
 }
 
 #[test]
-fn otlp_is_set_for_traces_before_it_is_set_for_all_signals() {
-    let endpoint = "https://collector:4318".to_owned();
-    let endpoints = [("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", &*endpoint), ("OTEL_EXPORTER_OTLP_ENDPOINT", &*endpoint)];
-    let some = Some(endpoint.clone());
-    each(&endpoints, |settings| (&settings.otlp_endpoint.value, settings.otlp_endpoint.source), &some);
-    let protocols = [("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "grpc"), ("OTEL_EXPORTER_OTLP_PROTOCOL", "grpc")];
-    each(&protocols, |settings| (&settings.otlp_protocol.value, settings.otlp_protocol.source), &OtlpProtocol::Grpc);
-    let timeouts = [("OTEL_EXPORTER_OTLP_TRACES_TIMEOUT", "250"), ("OTEL_EXPORTER_OTLP_TIMEOUT", "250")];
-    let quarter = Duration::from_millis(250);
-    each(&timeouts, |settings| (&settings.otlp_timeout.value, settings.otlp_timeout.source), &quarter);
-    for name in ["OTEL_EXPORTER_OTLP_TRACES_HEADERS", "OTEL_EXPORTER_OTLP_HEADERS"] {
-        let headers = read(&[(name, "authorization=Bearer%20x,x-team=shop")]).otlp_headers.value.0;
-        let pairs = [("authorization", "Bearer x"), ("x-team", "shop")].map(|(key, value)| (key.into(), value.into()));
-        assert_eq!(headers, pairs);
+fn metrics_are_pushed_by_otlp_or_not_at_all() {
+    use MetricsExporterName::{None, Otlp};
+    for (text, expected) in [("otlp", Otlp), ("none", None), ("prometheus", None), ("prometheus, otlp", Otlp)] {
+        let variables = [("BUTTRESS_METRICS_EXPORTER", text), ("OTEL_METRICS_EXPORTER", text)];
+        each(&variables, |s| (&s.metrics_export.exporter.value, s.metrics_export.exporter.source), &expected);
     }
-    let both =
-        read(&[("OTEL_EXPORTER_OTLP_ENDPOINT", "http://all"), ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "http://traces")]);
-    assert_eq!(both.otlp_endpoint.value.as_deref(), Some("http://traces"));
+}
+
+#[test]
+fn interval_temporality_and_histograms_of_metrics_have_their_otel_variables() {
+    let interval = [("OTEL_METRIC_EXPORT_INTERVAL", "100")];
+    let tenth = Duration::from_millis(100);
+    each(&interval, |s| (&s.metrics_export.interval.value, s.metrics_export.interval.source), &tenth);
+    let names = [
+        ("cumulative", Temporality::Cumulative),
+        ("Delta", Temporality::Delta),
+        ("delta", Temporality::Delta),
+        ("LowMemory", Temporality::LowMemory),
+    ];
+    for (text, expected) in names {
+        let variables = [("OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE", text)];
+        each(&variables, |s| (&s.metrics_export.temporality.value, s.metrics_export.temporality.source), &expected);
+    }
+    let names = [
+        ("explicit_bucket_histogram", HistogramAggregation::Explicit),
+        ("BASE2_exponential_bucket_histogram", HistogramAggregation::Exponential),
+    ];
+    for (text, expected) in names {
+        let variables = [("OTEL_EXPORTER_OTLP_METRICS_DEFAULT_HISTOGRAM_AGGREGATION", text)];
+        each(&variables, |s| (&s.metrics_export.histograms.value, s.metrics_export.histograms.source), &expected);
+    }
+}
+
+#[test]
+fn otlp_is_set_for_a_signal_before_it_is_set_for_all() {
+    // The names of the variables, as the tests of one signal see them.
+    type View = fn(&Settings) -> &Otlp;
+    let traces: (View, [&'static str; 4]) = (
+        |settings| &settings.traces_otlp,
+        [
+            "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT",
+            "OTEL_EXPORTER_OTLP_TRACES_PROTOCOL",
+            "OTEL_EXPORTER_OTLP_TRACES_TIMEOUT",
+            "OTEL_EXPORTER_OTLP_TRACES_HEADERS",
+        ],
+    );
+    let metrics: (View, [&'static str; 4]) = (
+        |settings| &settings.metrics_export.otlp,
+        [
+            "OTEL_EXPORTER_OTLP_METRICS_ENDPOINT",
+            "OTEL_EXPORTER_OTLP_METRICS_PROTOCOL",
+            "OTEL_EXPORTER_OTLP_METRICS_TIMEOUT",
+            "OTEL_EXPORTER_OTLP_METRICS_HEADERS",
+        ],
+    );
+    for (view, [endpoint, protocol, timeout, headers]) in [traces, metrics] {
+        let url = "https://collector:4318".to_owned();
+        let endpoints = [(endpoint, &*url), ("OTEL_EXPORTER_OTLP_ENDPOINT", &*url)];
+        each(&endpoints, |s| (&view(s).endpoint.value, view(s).endpoint.source), &Some(url.clone()));
+        let protocols = [(protocol, "grpc"), ("OTEL_EXPORTER_OTLP_PROTOCOL", "grpc")];
+        each(&protocols, |s| (&view(s).protocol.value, view(s).protocol.source), &OtlpProtocol::Grpc);
+        let timeouts = [(timeout, "250"), ("OTEL_EXPORTER_OTLP_TIMEOUT", "250")];
+        each(&timeouts, |s| (&view(s).timeout.value, view(s).timeout.source), &Duration::from_millis(250));
+        for name in [headers, "OTEL_EXPORTER_OTLP_HEADERS"] {
+            let settings = read(&[(name, "authorization=Bearer%20x,x-team=shop")]);
+            let pairs =
+                [("authorization", "Bearer x"), ("x-team", "shop")].map(|(key, value)| (key.into(), value.into()));
+            assert_eq!(view(&settings).headers.value.0, pairs);
+        }
+    }
+}
+
+#[test]
+fn a_variable_for_all_signals_is_not_called_unused_while_one_signal_has_none_of_its_own() {
+    let all = ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://all");
+    let traces = ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "http://traces");
+    let one = read(&[all, traces]);
+    assert_eq!(one.traces_otlp.endpoint.value.as_deref(), Some("http://traces"));
+    assert_eq!(one.metrics_export.otlp.endpoint.value.as_deref(), Some("http://all"));
+    assert!(one.overridden.is_empty());
+    let both = read(&[all, traces, ("OTEL_EXPORTER_OTLP_METRICS_ENDPOINT", "http://metrics")]);
+    assert_eq!(both.metrics_export.otlp.endpoint.value.as_deref(), Some("http://metrics"));
+    let losers = [(all.0, traces.0), (all.0, "OTEL_EXPORTER_OTLP_METRICS_ENDPOINT")];
+    assert_eq!(both.overridden, losers);
+}
+
+#[test]
+fn what_is_shown_of_a_collector_holds_no_secret() {
+    let settings = read(&[
+        ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://user:hunter2@collector"),
+        ("OTEL_EXPORTER_OTLP_HEADERS", "x-key=hunter2"),
+    ]);
+    let shown = format!("{settings:?}\n{:?}\n{:?}", settings.traces_otlp, settings.metrics_export);
+    assert!(shown.contains("x-key") && !shown.contains("hunter2"), "{shown}");
 }
 
 #[test]
@@ -220,6 +303,15 @@ fn a_bad_value_names_its_variable_itself_and_what_is_accepted() {
         ("OTEL_EXPORTER_OTLP_ENDPOINT", "collector:4317", "an http or https URL"),
         ("OTEL_EXPORTER_OTLP_PROTOCOL", "http/json", "grpc or http/protobuf"),
         ("OTEL_EXPORTER_OTLP_TIMEOUT", "0", "a number of milliseconds, at least 1"),
+        ("OTEL_METRICS_EXPORTER", "statsd", "none, or some of otlp, prometheus, separated by commas"),
+        ("OTEL_METRIC_EXPORT_INTERVAL", "99", "a number of milliseconds, at least 100"),
+        ("OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE", "gauge", "cumulative, delta or lowmemory"),
+        (
+            "OTEL_EXPORTER_OTLP_METRICS_DEFAULT_HISTOGRAM_AGGREGATION",
+            "summary",
+            "explicit_bucket_histogram or base2_exponential_bucket_histogram",
+        ),
+        ("OTEL_EXPORTER_OTLP_METRICS_PROTOCOL", "http/json", "grpc or http/protobuf"),
     ] {
         let error = try_read(&[(variable, value)]).unwrap_err();
         assert_eq!((error.variable(), error.value(), error.accepted()), (variable, value, accepted));
@@ -246,14 +338,22 @@ fn the_explanation_has_one_line_for_each_setting() {
         "span_queue",
         "span_ring",
         "traces_exporter",
-        "otlp_endpoint",
-        "otlp_protocol",
-        "otlp_timeout",
-        "otlp_headers",
+        "traces_otlp_endpoint",
+        "traces_otlp_protocol",
+        "traces_otlp_timeout",
+        "traces_otlp_headers",
+        "metrics_exporter",
+        "metrics_interval",
+        "metrics_temporality",
+        "metrics_histograms",
+        "metrics_otlp_endpoint",
+        "metrics_otlp_protocol",
+        "metrics_otlp_timeout",
+        "metrics_otlp_headers",
     ];
     assert_eq!(names, all);
     assert!(explained.contains("sampling_ratio = 0.5 (OTEL_TRACES_SAMPLER_ARG)\n"), "{explained}");
-    assert!(explained.contains("otlp_headers = [\"x-team\"] (OTEL_EXPORTER_OTLP_HEADERS)\n"), "{explained}");
+    assert!(explained.contains("metrics_otlp_headers = [\"x-team\"] (OTEL_EXPORTER_OTLP_HEADERS)\n"), "{explained}");
 }
 
 #[test]

@@ -4,6 +4,9 @@
 
 mod support;
 
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -13,7 +16,8 @@ use axum::routing::get as on_get;
 use buttress::Telemetry;
 use buttress::propagate::Hosts;
 use buttress::settings::Settings;
-use buttress::trace::{SpanKind, SpanRecord, SpanSink};
+use buttress::telemetry::Flush;
+use buttress::trace::{FlushError, SpanKind, SpanRecord, SpanSink};
 use http::{Request, Response};
 use http_body_util::BodyExt;
 use support::{Answer, Canned, PARENT_ID, TRACE_ID, TRACEPARENT, answer, attribute, exchange, get};
@@ -147,4 +151,46 @@ async fn clones_share_their_spans() {
     ask(shop(&telemetry.clone(), &Canned::new(answer(200))), &[]).await;
     assert_eq!(telemetry.latest_spans(9).len(), 2);
     assert!(telemetry.explain().contains("service_name = \"storefront\" (default)"));
+}
+
+/// Delivers nothing but this.
+struct Delivers(fn() -> Result<(), FlushError>);
+
+impl Flush for Delivers {
+    fn flush(&self) -> Pin<Box<dyn Future<Output = Result<(), FlushError>> + Send + '_>> {
+        Box::pin(async { (self.0)() })
+    }
+}
+
+/// Never comes to an end.
+struct Hangs;
+
+impl Flush for Hangs {
+    fn flush(&self) -> Pin<Box<dyn Future<Output = Result<(), FlushError>> + Send + '_>> {
+        Box::pin(std::future::pending())
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn shutdown_delivers_what_is_no_span_too_whatever_becomes_of_the_others() {
+    static DELIVERED: AtomicUsize = AtomicUsize::new(0);
+    let deliver = || {
+        DELIVERED.fetch_add(1, Relaxed);
+        Ok(())
+    };
+    let healthy = telemetry(&[]).with_flush(Delivers(deliver));
+    // Clones share what is flushed.
+    healthy.clone().shutdown(Duration::from_secs(5)).await.expect("it is delivered");
+
+    let reason = |telemetry: Telemetry| async move {
+        let error = telemetry.shutdown(Duration::from_secs(5)).await.expect_err("one of them fails");
+        error.to_string()
+    };
+    let refused = healthy.with_flush(Delivers(|| Err(FlushError::new("refused")))).with_flush(Delivers(deliver));
+    assert_eq!(reason(refused).await, "not everything was delivered: refused");
+    let panics = telemetry(&[]).with_flush(Delivers(|| panic!("told to"))).with_flush(Delivers(deliver));
+    assert!(reason(panics).await.contains("panicked"));
+    let hangs = telemetry(&[]).with_flush(Hangs).with_flush(Delivers(deliver));
+    assert!(reason(hangs).await.contains("deadline"));
+    assert_eq!(DELIVERED.load(Relaxed), 5);
 }

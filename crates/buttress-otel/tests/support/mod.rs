@@ -1,7 +1,11 @@
 //! A service that answers, and spans of it.
 #![allow(dead_code, reason = "each test file uses some of it")]
 
+pub(crate) mod agent;
 pub(crate) mod collector;
+#[cfg(any(feature = "otlp-http", feature = "otlp-grpc"))]
+pub(crate) mod metrics;
+pub(crate) mod script;
 
 use std::convert::Infallible;
 

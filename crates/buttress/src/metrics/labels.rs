@@ -81,7 +81,7 @@ impl<L: Labels + ?Sized> Labels for &L {
 }
 
 /// A label as it is kept.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Label {
     /// OpenTelemetry's name of the attribute, or one's own.
     pub key: Cow<'static, str>,
@@ -90,7 +90,7 @@ pub struct Label {
 }
 
 /// The value of a label as it is kept.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 #[non_exhaustive]
 pub enum Stored {
     /// Text.

@@ -301,7 +301,7 @@ impl FlushError {
 
 impl fmt::Display for FlushError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "not every span was delivered: {}", self.reason)
+        write!(f, "not everything was delivered: {}", self.reason)
     }
 }
 
