@@ -34,6 +34,7 @@ mod series;
 mod snapshot;
 pub mod source;
 mod table;
+mod ticker;
 mod windows;
 
 pub use buckets::{Buckets, BucketsError};

@@ -1,5 +1,8 @@
 //! The handle that ties the parts together, for who wants them in three lines.
 
+mod client;
+mod own;
+
 use std::fmt;
 use std::future::Future;
 use std::io;
@@ -8,13 +11,15 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::time::timeout;
-use tower_layer::Layer;
 
 use crate::classify::HttpClassifier;
-use crate::observe::{ObserveLayer, Observed};
-use crate::propagate::{B3, Hosts, Inject, InjectLayer, Propagate, PropagateLayer, TrustPolicy};
+use crate::metrics::{Performance, Registry, RequestMetrics, RequestMetricsLayer};
+use crate::observe::ObserveLayer;
+use crate::propagate::{B3, Hosts, InjectLayer, Propagate, PropagateLayer, TrustPolicy};
 use crate::settings::{Exporter, Settings, SettingsError, TrustName};
 use crate::trace::{FlushError, JsonLines, Sampler, SpanRecord, SpanSink, Spans, Trace, TraceLayer};
+
+pub use client::{ClientLayer, ClientService};
 
 /// Everything of one service: its settings, its spans, its layers. Clones share everything.
 ///
@@ -31,6 +36,7 @@ pub struct Telemetry {
     settings: Arc<Settings>,
     sampler: Sampler,
     spans: Spans,
+    metrics: Registry,
     flushes: Arc<Mutex<Vec<Arc<dyn Flush>>>>,
 }
 
@@ -44,8 +50,8 @@ pub trait Flush: Send + Sync + 'static {
     fn flush(&self) -> Pin<Box<dyn Future<Output = Result<(), FlushError>> + Send + '_>>;
 }
 
-/// Propagation and tracing of a server in one look at each request.
-pub type ServerLayer = ObserveLayer<(Propagate, Trace), HttpClassifier>;
+/// Propagation, tracing and metrics of a server in one look at each request.
+pub type ServerLayer = ObserveLayer<(Propagate, Trace, Option<RequestMetrics>), HttpClassifier>;
 
 impl Telemetry {
     /// A service of this name, with the settings of the environment.
@@ -63,7 +69,12 @@ impl Telemetry {
         if settings.enabled.value && settings.traces_exporter.value == Exporter::Console {
             spans.add_sink(JsonLines::new(io::stdout()));
         }
-        Self { sampler: settings.sampler(), settings: Arc::new(settings), spans, flushes: Arc::default() }
+        let metrics = Registry::with_config(settings.metrics_config());
+        if settings.measures() {
+            own::report(&spans, &metrics);
+            metrics.start_ticking();
+        }
+        Self { sampler: settings.sampler(), settings: Arc::new(settings), spans, metrics, flushes: Arc::default() }
     }
 
     /// Samples servers and clients with this in place of the sampler of the settings, which can be one of its parts:
@@ -100,9 +111,10 @@ impl Telemetry {
         self
     }
 
-    /// The layer of a server: propagation and tracing, fused.
+    /// The layer of a server: propagation, tracing and metrics, fused.
     pub fn server(&self) -> ServerLayer {
-        ObserveLayer::server((self.propagate().observer(), self.trace().observer()))
+        let metrics = self.settings.measures().then(|| self.request_metrics().observer());
+        ObserveLayer::server((self.propagate().observer(), self.trace().observer(), metrics))
             .enabled(self.settings.enabled.value)
     }
 
@@ -130,7 +142,13 @@ impl Telemetry {
         TraceLayer::server(self.spans.clone()).sampler(self.sampler.clone()).enabled(self.settings.enabled.value)
     }
 
-    /// The layer of a client that calls the service `name`: a span for each request, and its context in the headers.
+    /// The metrics of [`server`](Self::server), to be changed and stacked by hand.
+    pub fn request_metrics(&self) -> RequestMetricsLayer {
+        RequestMetricsLayer::server(&self.metrics).enabled(self.settings.measures())
+    }
+
+    /// The layer of a client that calls the service `name`: a span and metrics for each request, and its context in the
+    /// headers.
     ///
     /// `name` is told as `server.address` for requests that do not name their server, as in front of a tonic channel.
     pub fn client(&self, name: &str) -> ClientLayer {
@@ -145,7 +163,9 @@ impl Telemetry {
             inject = inject.b3(B3::Multi);
         }
         let trace = TraceLayer::client(self.spans.clone()).sampler(self.sampler.clone()).server_authority(name);
-        ClientLayer { trace, inject, enabled: self.settings.enabled.value }
+        let metrics = RequestMetricsLayer::client(&self.metrics).server_authority(name);
+        let metrics = self.settings.measures().then_some(metrics);
+        ClientLayer { trace, metrics, inject, enabled: self.settings.enabled.value }
     }
 
     /// The settings in effect.
@@ -156,6 +176,16 @@ impl Telemetry {
     /// One line for each setting, with its value and where it came from.
     pub fn explain(&self) -> String {
         self.settings.explain()
+    }
+
+    /// Every metric of this service, and where to add one's own.
+    pub fn metrics(&self) -> &Registry {
+        &self.metrics
+    }
+
+    /// How the requests that were served have done in the last minutes.
+    pub fn performance(&self) -> Performance {
+        self.metrics.performance()
     }
 
     /// Where finished spans go.
@@ -188,44 +218,6 @@ impl Telemetry {
             flushed = flushed.and(other);
         }
         flushed
-    }
-}
-
-/// Tracing and injection of a client; of [`Telemetry::client`].
-#[derive(Clone, Debug)]
-pub struct ClientLayer {
-    trace: TraceLayer,
-    inject: InjectLayer,
-    enabled: bool,
-}
-
-impl ClientLayer {
-    /// Changes the tracing part.
-    #[must_use]
-    pub fn trace(mut self, change: impl FnOnce(TraceLayer) -> TraceLayer) -> Self {
-        self.trace = change(self.trace);
-        self
-    }
-
-    /// Changes the injecting part: which hosts see what.
-    #[must_use]
-    pub fn inject(mut self, change: impl FnOnce(InjectLayer) -> InjectLayer) -> Self {
-        self.inject = change(self.inject);
-        self
-    }
-
-    /// Wraps a client.
-    pub fn service<S>(&self, client: S) -> Observed<S, (Trace, Inject)> {
-        self.layer(client)
-    }
-}
-
-impl<S> Layer<S> for ClientLayer {
-    type Service = Observed<S, (Trace, Inject)>;
-
-    fn layer(&self, inner: S) -> Self::Service {
-        let observers = (self.trace.observer(), self.inject.observer());
-        ObserveLayer::client(observers).enabled(self.enabled).layer(inner)
     }
 }
 
