@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::families::{Families, Family, Shape, Value};
 use super::names::Pair;
-use super::number::{push_float, push_point_float};
+use super::number::{push_float, push_int, push_point_float};
 use crate::metrics::{Exemplar, HistogramPoint};
 
 /// What the two formats differ in.
@@ -122,7 +122,8 @@ impl Writer {
             count += point.counts.get(nth).copied().unwrap_or(0);
             self.out.push_str(&self.head);
             self.out.push_str(bound);
-            let _ = write!(self.out, "\"}} {count}");
+            self.out.push_str("\"} ");
+            push_int(&mut self.out, count);
             if let Some(exemplar) = point.exemplars.get(nth).and_then(Option::as_ref) {
                 self.exemplar(exemplar);
             }
@@ -152,10 +153,16 @@ impl Writer {
             return;
         }
         let Exemplar { trace_id, span_id, value, unix_nanos } = *exemplar;
-        let _ = write!(self.out, " # {{trace_id=\"{trace_id}\",span_id=\"{span_id}\"}} ");
+        self.out.push_str(" # {trace_id=\"");
+        push_hex(&mut self.out, &trace_id.to_hex());
+        self.out.push_str("\",span_id=\"");
+        push_hex(&mut self.out, &span_id.to_hex());
+        self.out.push_str("\"} ");
         self.float(value);
+        self.out.push(' ');
+        push_int(&mut self.out, unix_nanos / 1_000_000_000);
         // Prometheus keeps milliseconds.
-        let _ = write!(self.out, " {}.{:03}", unix_nanos / 1_000_000_000, unix_nanos / 1_000_000 % 1000);
+        let _ = write!(self.out, ".{:03}", unix_nanos / 1_000_000 % 1000);
     }
 
     fn float(&mut self, number: f64) {
@@ -168,6 +175,10 @@ fn push(out: &mut String, number: f64, dialect: Dialect) {
         Dialect::Text => push_float(out, number),
         Dialect::OpenMetrics => push_point_float(out, number),
     }
+}
+
+fn push_hex(out: &mut String, digits: &[u8]) {
+    out.push_str(std::str::from_utf8(digits).expect("hex digits are ASCII"));
 }
 
 fn push_labels(out: &mut String, labels: &[Pair<'_>]) {
