@@ -13,15 +13,15 @@
 //! let snapshot = registry.snapshot();
 //! let resource = [("service.name".to_owned(), "shop".to_owned())];
 //! let page = Exposition::new(&snapshot).resource(&resource).text();
-//! assert_eq!(
-//!     page,
-//!     "# HELP orders_placed_total Orders that were accepted\n\
-//!      # TYPE orders_placed_total counter\n\
-//!      orders_placed_total{tenant=\"acme\"} 3\n\
-//!      # HELP target_info Target metadata\n\
-//!      # TYPE target_info gauge\n\
-//!      target_info{service_name=\"shop\"} 1\n"
-//! );
+//! let expected = [
+//!     "# HELP orders_placed_total Orders that were accepted",
+//!     "# TYPE orders_placed_total counter",
+//!     r#"orders_placed_total{tenant="acme"} 3"#,
+//!     "# HELP target_info Target metadata",
+//!     "# TYPE target_info gauge",
+//!     r#"target_info{service_name="shop"} 1"#,
+//! ];
+//! assert_eq!(page.lines().collect::<Vec<_>>(), expected);
 //! ```
 
 mod families;
