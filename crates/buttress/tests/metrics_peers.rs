@@ -49,6 +49,8 @@ fn counted(config: MetricsConfig) -> Registry {
     registry.up_down_counter("queue.waiting").unit("{job}").description("Jobs that wait").with([("shard", 2)]).add(-4);
     let sizes = registry.histogram("upload.size").unit("By").description("What is uploaded");
     AWKWARD.iter().for_each(|le| sizes.with([("le", *le)]).record(10_000_000));
+    // Its name is the one of a sample above, so that a page with both would be refused.
+    registry.gauge("upload.size.bytes.sum").description("What somebody else adds up").with(()).set(1.0);
     let charge =
         registry.timer("charge.duration").description("How long charging takes").with([("card.kind", "debit")]);
     let trace = format!("00-{TRACE_ID}-00f067aa0ba902b7-01");
@@ -137,7 +139,8 @@ async fn the_strict_parser_of_python_reads_what_was_counted() {
     // 0 and 3 ms share a bucket, so do the four around 84 ms; 600 ms and 20 s have one each.
     assert_eq!(traced, 4, "{charge:?}");
     assert_eq!(of("target_info")[0]["labels"]["service_version"], "1.2\"3");
-    assert_eq!(samples.len(), AWKWARD.len() * (1 + 11 + 2) + 4 + (15 + 2) + 1);
+    assert_eq!(of("buttress_metrics_left_out")[0]["value"], "1");
+    assert_eq!(samples.len(), AWKWARD.len() * (1 + 11 + 2) + 4 + (15 + 2) + 2);
 }
 
 /// A server that scrapes us five times a second until it is dropped.

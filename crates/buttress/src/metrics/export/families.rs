@@ -108,6 +108,9 @@ impl<'a> Families<'a> {
     }
 
     /// The family of this name; `None` when another one has a sample with a name of its own.
+    ///
+    /// Decided by the rules of OpenMetrics, in which a counter `jobs` and a gauge `jobs` clash, so that every format tells
+    /// the same metrics.
     fn claim(&mut self, base: String, shape: Shape) -> Option<&mut Family<'a>> {
         let is_new = !self.all.contains_key(&base);
         if is_new {

@@ -196,7 +196,7 @@ fn push_labels(out: &mut String, labels: &[Pair<'_>]) {
 /// Backslashes and line feeds cannot stand for themselves, nor quotes where the text stands between some.
 fn push_escaped(out: &mut String, text: &str, quotes: bool) {
     let mut rest = text;
-    while let Some(at) = rest.find(|letter| matches!(letter, '\\' | '\n') || (quotes && letter == '"')) {
+    while let Some(at) = rest.bytes().position(|byte| matches!(byte, b'\\' | b'\n') || (quotes && byte == b'"')) {
         out.push_str(&rest[..at]);
         out.push_str(match rest.as_bytes()[at] {
             b'\\' => "\\\\",
