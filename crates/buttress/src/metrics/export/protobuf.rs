@@ -86,6 +86,7 @@ impl Histogram {
         self.schema = Some(fine.scale);
         self.zero_threshold = Some(ZERO_THRESHOLD);
         self.zero_count = Some(fine.zero_count);
+        self.positive_delta.reserve(fine.counts.len());
         let (mut before, mut end) = (0_i64, 0_i32);
         let full = fine.counts.iter().enumerate().filter(|(_, count)| **count > 0);
         for (at, count) in full {
