@@ -157,12 +157,12 @@ impl Drop for Prometheus {
 }
 
 impl Prometheus {
-    async fn start(program: &Path, name: &str, scraped: &str, features: &str) -> Self {
+    async fn start(program: &Path, name: &str, scraped: &[&str], features: &str) -> Self {
         let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("{name}-{}", std::process::id()));
         std::fs::create_dir_all(&folder).expect("a folder for the server");
         let settings = format!(
             "global: {{scrape_interval: 200ms, scrape_timeout: 200ms}}\n\
-             scrape_configs: [{{job_name: shop, static_configs: [{{targets: ['{scraped}']}}]}}]\n"
+             scrape_configs: [{{job_name: shop, static_configs: [{{targets: {scraped:?}}}]}}]\n"
         );
         std::fs::write(folder.join("prometheus.yml"), settings).expect("the folder is ours");
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
@@ -239,7 +239,7 @@ async fn a_prometheus_scrapes_open_metrics_and_finds_our_trace() {
         return skip("prometheus");
     };
     let scraped = serve(&counted(MetricsConfig::default())).await;
-    let server = Prometheus::start(&program, "open-metrics", &scraped, "exemplar-storage").await;
+    let server = Prometheus::start(&program, "open-metrics", &[&scraped], "exemplar-storage").await;
 
     assert_eq!(number(&server.ask("query?query=up").await), 1.0);
     let found = server.ask(&exemplars("charge_duration_seconds_bucket")).await;
@@ -258,9 +258,12 @@ async fn a_prometheus_takes_native_histograms() {
         return skip("prometheus");
     };
     let scraped = serve(&counted(MetricsConfig::default().native_histograms(true))).await;
-    let server = Prometheus::start(&program, "native", &scraped, "exemplar-storage,native-histograms").await;
+    // It asks for the protobuf format here, too, and gets buckets as ever.
+    let without = serve(&counted(MetricsConfig::default())).await;
+    let server =
+        Prometheus::start(&program, "native", &[&scraped, &without], "exemplar-storage,native-histograms").await;
 
-    assert_eq!(number(&server.ask("query?query=up").await), 1.0);
+    assert_eq!(number(&server.ask("query?query=count(up==1)==2").await), 2.0);
     assert_eq!(number(&server.ask("query?query=histogram_count(charge_duration_seconds)").await), 8.0);
     let sum = number(&server.ask("query?query=histogram_sum(charge_duration_seconds)").await);
     assert!((sum - 20.94).abs() < 1e-9, "{sum}");
@@ -269,5 +272,7 @@ async fn a_prometheus_takes_native_histograms() {
     assert!((0.081..=0.0885).contains(&median), "{median}");
     let found = server.ask(&exemplars("charge_duration_seconds")).await;
     assert_eq!(found[0]["exemplars"][0]["labels"]["trace_id"], TRACE_ID);
-    assert_eq!(number(&server.ask("query?query=count(orders_placed_total==1e6)").await), AWKWARD.len() as f64);
+    let count = number(&server.ask("query?query=charge_duration_seconds_bucket{le='0.1'}").await);
+    assert_eq!(count, 6.0);
+    assert_eq!(number(&server.ask("query?query=count(orders_placed_total==1e6)").await), 2.0 * AWKWARD.len() as f64);
 }
