@@ -31,7 +31,7 @@ pub enum Format {
     Protobuf,
 }
 
-/// Those that cost a server least first, which is what decides when a client has no preference.
+/// The earlier one is taken when a client likes two equally.
 const OFFERED: &[Format] = &[
     Format::Text,
     Format::OpenMetrics,
