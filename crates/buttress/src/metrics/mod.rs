@@ -29,6 +29,7 @@ mod overflow;
 mod registry;
 mod series;
 mod snapshot;
+pub mod source;
 mod table;
 mod windows;
 

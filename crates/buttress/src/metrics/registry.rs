@@ -1,5 +1,5 @@
 use std::fmt;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use super::config::MetricsConfig;
 use super::family::{Family, FamilyCore};
@@ -17,6 +17,20 @@ const MAX_FAMILIES: usize = 4096;
 /// See the [module](crate::metrics) for an example.
 #[derive(Clone)]
 pub struct Registry(Arc<Inner>);
+
+/// Whether a registry is still there, and which it is.
+#[derive(Clone)]
+pub(super) struct WeakRegistry(Weak<Inner>);
+
+impl WeakRegistry {
+    pub(super) fn is_gone(&self) -> bool {
+        self.0.strong_count() == 0
+    }
+
+    pub(super) fn is(&self, registry: &Registry) -> bool {
+        std::ptr::eq(self.0.as_ptr(), Arc::as_ptr(&registry.0))
+    }
+}
 
 struct Inner {
     config: MetricsConfig,
@@ -143,6 +157,11 @@ impl Registry {
     /// Memory of the sliding windows.
     pub fn window_usage(&self) -> WindowUsage {
         self.0.windows.usage()
+    }
+
+    /// For who has to end with the registry, and must not keep it.
+    pub(super) fn downgrade(&self) -> WeakRegistry {
+        WeakRegistry(Arc::downgrade(&self.0))
     }
 
     fn family<I: Instrument>(&self, name: &str) -> Family<I> {
