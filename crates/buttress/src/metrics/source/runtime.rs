@@ -24,6 +24,7 @@ use crate::metrics::{Buckets, Registry, Timer};
 /// |---|---|
 /// | `buttress.runtime.injection_delay` | timer; from `spawn` to the first poll: the "event loop lag" |
 /// | `buttress.runtime.timer_lag` | timer; how late timers fire, beyond the millisecond that tokio's are coarse |
+/// | `buttress.runtime.monitor_lag` | timer; how late the monitor's own thread is: when it is late too, the machine is |
 /// | `buttress.runtime.stalls` | counter, by `buttress.runtime.worker`; counted when the worker is found stuck |
 /// | `buttress.runtime.stall.duration` | timer; recorded when the worker comes round |
 /// | `buttress.runtime.stuck_workers` | gauge; right now |
@@ -38,8 +39,9 @@ use crate::metrics::{Buckets, Registry, Timer};
 ///
 /// - A worker tells of itself when it parks, and every 61 polls. One that polls for 0.5 ms each, 61 times without pause,
 ///   does not turn to its timers and sockets for 30 ms, and counts as stuck.
-/// - Whether a worker blocks or waits for a processor. On a machine that is much too busy both are stalls; what the
-///   monitor's own thread missed by more than 30 ms is not held against anybody.
+/// - Whether a worker blocks or waits for a processor: on a machine that is much too busy both are stalls.
+/// - What happens while its own thread waits for a processor. A time that it missed by more than 30 ms is held against
+///   nobody, and a stall that it saw once only is not found.
 /// - A current-thread runtime that is between two `block_on` counts as stuck: its tasks are.
 /// - Nothing, where a test has paused the time: no delay is recorded, and no timer is set that would move the time on.
 ///

@@ -34,6 +34,7 @@ pub(super) struct Watch {
     injection: Probe,
     timer: Probe,
     timer_lag: Timer,
+    own_lag: Timer,
     has_timers: bool,
     /// Whether the runtime's clock is the real one, as of its latest answer.
     is_real_time: bool,
@@ -69,6 +70,7 @@ impl Watch {
             injection: Probe::default(),
             timer: Probe::default(),
             timer_lag: delays(registry, "buttress.runtime.timer_lag", "How late timers of the runtime fire"),
+            own_lag: delays(registry, "buttress.runtime.monitor_lag", "How late the thread that watches is itself"),
             has_timers: true,
             is_real_time: false,
             workers,
@@ -79,13 +81,17 @@ impl Watch {
 
     /// Until nobody wants to know any more, or there is nothing left to watch.
     pub(super) fn run(mut self) {
-        let start = clock::now();
-        let mut now = start;
-        while !self.is_over() && self.beat(now).is_continue() {
-            // Beats that were missed are not made up for; the others keep their time.
-            let beats = now.saturating_duration_since(start).as_nanos() / BEAT.as_nanos() + 1;
-            let next = start + BEAT.saturating_mul(u32::try_from(beats).unwrap_or(u32::MAX));
-            now = self.wait_until(next);
+        let mut due = clock::now();
+        loop {
+            let now = self.wait_until(due);
+            if self.is_over() || self.beat(now).is_break() {
+                return;
+            }
+            // Open loop: beats keep their times, and those that were missed are late, not left out.
+            while due <= now {
+                self.own_lag.record(now.saturating_duration_since(due));
+                due += BEAT;
+            }
         }
     }
 
@@ -168,6 +174,7 @@ impl Watch {
         }
         let own = usize::from(self.injection.is_waiting() || self.timer.is_waiting());
         self.gauges.workers.set(self.workers.len() as f64);
+        self.gauges.stuck_workers.set(self.shared.stuck_workers.load(Ordering::Relaxed) as f64);
         self.gauges.alive_tasks.set(self.metrics.num_alive_tasks().saturating_sub(own) as f64);
         self.gauges.global_queue_depth.set(self.metrics.global_queue_depth() as f64);
     }
