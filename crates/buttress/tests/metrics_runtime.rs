@@ -89,7 +89,7 @@ fn forty_stalls_of_fifty_milliseconds_are_forty() {
             found += counted(&registry) - before;
         } else {
             unseen += 1;
-            assert!(unseen < 400, "the monitor was hardly ever in time");
+            assert!(unseen < 2000, "the monitor was hardly ever in time");
         }
     }
     println!("{unseen} stalls were not looked at in time");

@@ -45,15 +45,14 @@ impl Cgroup {
     }
 
     fn tick_group(&self, root: &Path, group: &Path) {
-        let cpu_stat = |name| read(group.join("cpu.stat"), |text| procfs::keyed(text, name)).map(Duration::from_micros);
-        for (mode, name) in [("user", "user_usec"), ("system", "system_usec")] {
-            if let Some(time) = cpu_stat(name) {
-                self.cpu_time.with([("cpu.mode", mode)]).advance_to(time);
-            }
-        }
-        if let Some(time) = cpu_stat("throttled_usec") {
-            self.throttled.with(()).advance_to(time);
-        }
+        read(group.join("cpu.stat"), |text| {
+            let time = |name| procfs::keyed(text, name).map(Duration::from_micros);
+            self.cpu_time.with([("cpu.mode", "user")]).advance_to(time("user_usec")?);
+            self.cpu_time.with([("cpu.mode", "system")]).advance_to(time("system_usec")?);
+            // Not there in a group without the cpu controller.
+            self.throttled.with(()).advance_to(time("throttled_usec")?);
+            Some(())
+        });
         level(&self.memory, read(group.join("memory.current"), procfs::amount));
 
         let groups = || group.ancestors().take_while(|group| group.starts_with(root)).map(PathBuf::from);

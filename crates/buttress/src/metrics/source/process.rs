@@ -134,10 +134,9 @@ impl ProcessSource {
     }
 
     fn tick_io(&self) {
-        for (direction, name) in [("read", "read_bytes"), ("write", "write_bytes")] {
-            if let Some(bytes) = read("/proc/self/io", |text| procfs::named(text, name)) {
-                self.instruments.disk.with([("disk.io.direction", direction)]).advance_to(bytes);
-            }
+        let io = |text: &str| Some([procfs::named(text, "read_bytes")?, procfs::named(text, "write_bytes")?]);
+        for (direction, bytes) in ["read", "write"].into_iter().zip(read("/proc/self/io", io).into_iter().flatten()) {
+            self.instruments.disk.with([("disk.io.direction", direction)]).advance_to(bytes);
         }
         level(&self.instruments.descriptors, open_descriptors());
         level(&self.instruments.descriptor_limit, read("/proc/self/limits", procfs::open_files_limit));
