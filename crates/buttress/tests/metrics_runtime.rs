@@ -135,6 +135,15 @@ fn timers_that_fire_late_are_measured() {
 }
 
 #[test]
+fn a_runtime_without_a_time_driver_is_watched_all_the_same() {
+    let registry = Registry::new();
+    let runtime = Builder::new_multi_thread().worker_threads(1).build().unwrap();
+    let monitor = RuntimeMonitor::start_on(&registry, runtime.handle());
+    wait_for("samples", || monitor.lag().samples > 20);
+    assert_eq!(registry.timer("buttress.runtime.timer_lag").with(()).window().unwrap().count(), 0);
+}
+
+#[test]
 fn a_second_monitor_of_the_same_runtime_measures_nothing_twice() {
     let (registry, runtime) = (Registry::new(), two_workers());
     let first = RuntimeMonitor::start_on(&registry, runtime.handle());

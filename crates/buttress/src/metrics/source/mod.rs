@@ -28,6 +28,7 @@ mod procfs;
 mod runtime;
 mod stall;
 mod system;
+mod unstable;
 mod watch;
 
 pub use process::ProcessSource;

@@ -30,6 +30,7 @@ use crate::metrics::{Buckets, Registry, Timer};
 /// | `buttress.runtime.stuck_workers` | gauge; right now |
 /// | `buttress.runtime.worker.utilization` | gauge, by `buttress.runtime.worker`; the part of the last second, 0 to 1 |
 /// | `buttress.runtime.workers`, `buttress.runtime.alive_tasks`, `buttress.runtime.global_queue_depth` | gauges, every second |
+/// | `buttress.runtime.blocking_threads`, `buttress.runtime.blocking_queue_depth`, `buttress.runtime.worker.mean_poll_time` (by `buttress.runtime.worker`) | gauges, every second; with `--cfg tokio_unstable` only |
 ///
 /// The thread ends when the last clone of the monitor is dropped, when the registry is, and when the runtime is shut down;
 /// it keeps neither. Starting a second monitor for the same runtime and registry gives a clone of the first. A registry
@@ -173,7 +174,7 @@ impl Running {
         });
         let watch = Watch::new(registry, runtime, Arc::clone(&shared));
         // A service that cannot start a thread has other sorrows than its lag: it goes on, and the monitor is not active.
-        let thread = thread::Builder::new().name("buttress-runtime".to_owned()).spawn(move || watch.run());
+        let thread = thread::Builder::new().name("buttress-lag".to_owned()).spawn(move || watch.run());
         Self {
             shared,
             thread: thread.ok().map(|join| join.thread().clone()),

@@ -10,6 +10,7 @@ use tokio::runtime::{Handle, RuntimeMetrics};
 use super::probe::{BEAT, Looked, Mark, Probe};
 use super::runtime::{Shared, delays};
 use super::stall::{Change, Reading, Worker};
+use super::unstable::Unstable;
 use crate::clock::{self, Instant};
 use crate::metrics::registry::WeakRegistry;
 use crate::metrics::{Counter, Gauge, Registry, Timer};
@@ -23,7 +24,7 @@ const COARSENESS: Duration = Duration::from_millis(1);
 /// Gauges are told less often than is measured: utilization over a beat would be noise.
 const BEATS_PER_GAUGE: u32 = 100;
 
-const WORKER: &str = "buttress.runtime.worker";
+pub(super) const WORKER: &str = "buttress.runtime.worker";
 
 /// Everything that the thread has. It holds neither registry nor runtime, only instruments and a handle.
 pub(super) struct Watch {
@@ -35,11 +36,13 @@ pub(super) struct Watch {
     timer: Probe,
     timer_lag: Timer,
     own_lag: Timer,
-    has_timers: bool,
+    /// Whether the runtime has timers; unknown until the first has fired or failed.
+    has_timers: Option<bool>,
     /// Whether the runtime's clock is the real one, as of its latest answer.
     is_real_time: bool,
     workers: Vec<Watched>,
     gauges: Gauges,
+    unstable: Unstable,
     beats: u32,
 }
 
@@ -61,6 +64,7 @@ struct Gauges {
 impl Watch {
     pub(super) fn new(registry: &Registry, runtime: &Handle, shared: Arc<Shared>) -> Self {
         let (metrics, now) = (runtime.metrics(), clock::now());
+        let unstable = Unstable::new(registry, metrics.num_workers());
         let workers = (0..metrics.num_workers()).map(|index| Watched::new(registry, &metrics, index, now)).collect();
         Self {
             shared,
@@ -71,10 +75,11 @@ impl Watch {
             timer: Probe::default(),
             timer_lag: delays(registry, "buttress.runtime.timer_lag", "How late timers of the runtime fire"),
             own_lag: delays(registry, "buttress.runtime.monitor_lag", "How late the thread that watches is itself"),
-            has_timers: true,
+            has_timers: None,
             is_real_time: false,
             workers,
             gauges: Gauges::new(registry, now),
+            unstable,
             beats: 0,
         }
     }
@@ -148,8 +153,17 @@ impl Watch {
             Looked::Answered => self.is_real_time = true,
             Looked::Idle | Looked::Waiting => {}
         }
-        if self.timer.look(now, |lag| self.timer_lag.record(lag)) == Looked::Lost {
-            self.has_timers = false;
+        // A timer that will never fire is not late.
+        let is_known = self.has_timers == Some(true);
+        let record = |lag| {
+            if is_known {
+                self.timer_lag.record(lag)
+            }
+        };
+        match self.timer.look(now, record) {
+            Looked::Answered => self.has_timers = Some(true),
+            Looked::Lost => self.has_timers = Some(false),
+            Looked::Idle | Looked::Waiting | Looked::ForeignClock => {}
         }
         ControlFlow::Continue(())
     }
@@ -158,7 +172,7 @@ impl Watch {
         let now = clock::now();
         let polled = self.injection.ask(now, now);
         // In paused time a timer would be what the time leaps to.
-        let sets_timer = self.has_timers && self.is_real_time && !self.timer.is_waiting();
+        let sets_timer = self.has_timers != Some(false) && self.is_real_time && !self.timer.is_waiting();
         let timer = sets_timer.then(|| (now + TIMER, self.timer.ask(now, now + TIMER + COARSENESS)));
         self.runtime.spawn(answer(polled, timer));
     }
@@ -177,6 +191,7 @@ impl Watch {
         self.gauges.stuck_workers.set(self.shared.stuck_workers.load(Ordering::Relaxed) as f64);
         self.gauges.alive_tasks.set(self.metrics.num_alive_tasks().saturating_sub(own) as f64);
         self.gauges.global_queue_depth.set(self.metrics.global_queue_depth() as f64);
+        self.unstable.set(&self.metrics);
     }
 }
 
@@ -188,6 +203,7 @@ impl Drop for Watch {
         let Gauges { before: _, workers, stuck_workers, alive_tasks, global_queue_depth } = &self.gauges;
         [workers, stuck_workers, alive_tasks, global_queue_depth].into_iter().for_each(|gauge| gauge.set(0.0));
         self.workers.iter().for_each(|watched| watched.utilization.set(0.0));
+        self.unstable.reset();
     }
 }
 
