@@ -7,9 +7,11 @@ use bytes::Bytes;
 use http::header::{ALLOW, CONTENT_LENGTH, CONTENT_TYPE, VARY};
 use http::{HeaderValue, Method, Request, Response, StatusCode};
 use http_body_util::Full;
+use serde::Serialize;
 use tower_service::Service;
 
 use super::Registry;
+use super::export::json::{Report, Summary};
 use super::export::{Exposition, Format};
 
 /// A service that answers with the metrics of a registry, each asker in the [`Format`] that it wants.
@@ -17,11 +19,13 @@ use super::export::{Exposition, Format};
 /// | Path | Answer |
 /// |---|---|
 /// | `/metrics` | the metrics for Prometheus |
-/// | `/internal/metrics` | the same, unless [turned off](Self::internal) |
+/// | `/internal/metrics` | the same, where that is [turned on](Self::internal) |
+/// | `/diagnostics/metrics` | a summary as JSON: requests, latencies, cache, event loop, websockets |
+/// | `/diagnostics/performance` | every route, the process and its runtime, as JSON |
 ///
 /// Other paths are not found, other methods than `GET` and `HEAD` not allowed. It goes by the path that it is shown: at
-/// axum use it as `fallback_service`, as `route_service("/metrics", ..)`, or as `nest_service("/ops", ..)`, which makes it
-/// answer to `/ops/metrics`. What it tells is for operators; put it where the public cannot reach.
+/// axum merge its `router()` (feature `axum`), or use it as `fallback_service`, or as `nest_service("/ops", ..)`, which
+/// makes it answer to `/ops/metrics`. What it tells is for operators; put it where the public cannot reach.
 ///
 /// ```
 /// use buttress::metrics::{MetricsEndpoint, Registry};
@@ -41,19 +45,30 @@ use super::export::{Exposition, Format};
 pub struct MetricsEndpoint {
     registry: Registry,
     resource: Arc<[(String, String)]>,
+    prometheus: bool,
     internal: bool,
 }
+
+const METRICS: &str = "/metrics";
+const INTERNAL: &str = "/internal/metrics";
+const SUMMARY: &str = "/diagnostics/metrics";
+const PERFORMANCE: &str = "/diagnostics/performance";
 
 /// What there is to see.
 #[derive(Clone, Copy)]
 enum Page {
     Exposition,
+    Summary,
+    Performance,
 }
 
 impl MetricsEndpoint {
+    /// The paths of its pages, for servers that tell by the path who answers.
+    pub const PATHS: [&'static str; 4] = [METRICS, INTERNAL, SUMMARY, PERFORMANCE];
+
     /// Of this registry.
     pub fn new(registry: &Registry) -> Self {
-        Self { registry: registry.clone(), resource: Arc::new([]), internal: true }
+        Self { registry: registry.clone(), resource: Arc::new([]), prometheus: true, internal: false }
     }
 
     /// What the numbers are of, for `target_info`: the attributes of OpenTelemetry's resource. None by default.
@@ -63,7 +78,14 @@ impl MetricsEndpoint {
         self
     }
 
-    /// Whether `/internal/metrics` is answered, too. It is by default.
+    /// Whether Prometheus is answered at all. It is by default.
+    #[must_use]
+    pub fn prometheus(mut self, prometheus: bool) -> Self {
+        self.prometheus = prometheus;
+        self
+    }
+
+    /// Whether Prometheus is answered at `/internal/metrics`, too. It is not by default.
     #[must_use]
     pub fn internal(mut self, internal: bool) -> Self {
         self.internal = internal;
@@ -72,8 +94,10 @@ impl MetricsEndpoint {
 
     fn page(&self, path: &str) -> Option<Page> {
         match path {
-            "/metrics" => Some(Page::Exposition),
-            "/internal/metrics" if self.internal => Some(Page::Exposition),
+            METRICS if self.prometheus => Some(Page::Exposition),
+            INTERNAL if self.prometheus && self.internal => Some(Page::Exposition),
+            SUMMARY => Some(Page::Summary),
+            PERFORMANCE => Some(Page::Performance),
             _ => None,
         }
     }
@@ -94,6 +118,8 @@ impl MetricsEndpoint {
                 let exposition = Exposition::new(&snapshot).resource(&self.resource);
                 (format.content_type(), exposition.render(format))
             }
+            Page::Summary => json(&Summary::of(&self.registry)),
+            Page::Performance => json(&Report::of(&self.registry)),
         };
         let length = body.len();
         let body = if request.method() == Method::HEAD { Bytes::new() } else { body };
@@ -104,6 +130,11 @@ impl MetricsEndpoint {
         answer.headers_mut().insert(VARY, HeaderValue::from_static("accept"));
         answer
     }
+}
+
+fn json(page: &impl Serialize) -> (HeaderValue, Bytes) {
+    let page = serde_json::to_vec(page).expect("the page has text keys only");
+    (HeaderValue::from_static("application/json"), page.into())
 }
 
 fn status(status: StatusCode) -> Response<Full<Bytes>> {

@@ -7,13 +7,15 @@ use std::fmt;
 use std::future::Future;
 use std::io;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
+use tokio::runtime::Handle;
 use tokio::time::timeout;
 
 use crate::classify::HttpClassifier;
-use crate::metrics::{Performance, Registry, RequestMetrics, RequestMetricsLayer};
+use crate::metrics::source::{ProcessSource, RuntimeMonitor};
+use crate::metrics::{MetricsEndpoint, Performance, Registry, RequestMetrics, RequestMetricsLayer};
 use crate::observe::ObserveLayer;
 use crate::propagate::{B3, Hosts, InjectLayer, Propagate, PropagateLayer, TrustPolicy};
 use crate::settings::{Exporter, Settings, SettingsError, TrustName};
@@ -37,6 +39,7 @@ pub struct Telemetry {
     sampler: Sampler,
     spans: Spans,
     metrics: Registry,
+    runtime: Arc<OnceLock<RuntimeMonitor>>,
     flushes: Arc<Mutex<Vec<Arc<dyn Flush>>>>,
 }
 
@@ -72,9 +75,19 @@ impl Telemetry {
         let metrics = Registry::with_config(settings.metrics_config());
         if settings.measures() {
             own::report(&spans, &metrics);
+            metrics.add_source(ProcessSource::new(&metrics));
             metrics.start_ticking();
         }
-        Self { sampler: settings.sampler(), settings: Arc::new(settings), spans, metrics, flushes: Arc::default() }
+        let this = Self {
+            sampler: settings.sampler(),
+            settings: Arc::new(settings),
+            spans,
+            metrics,
+            runtime: Arc::default(),
+            flushes: Arc::default(),
+        };
+        this.watch_runtime();
+        this
     }
 
     /// Samples servers and clients with this in place of the sampler of the settings, which can be one of its parts:
@@ -113,6 +126,7 @@ impl Telemetry {
 
     /// The layer of a server: propagation, tracing and metrics, fused.
     pub fn server(&self) -> ServerLayer {
+        self.watch_runtime();
         let metrics = self.settings.measures().then(|| self.request_metrics().observer());
         ObserveLayer::server((self.propagate().observer(), self.trace().observer(), metrics))
             .enabled(self.settings.enabled.value)
@@ -178,6 +192,18 @@ impl Telemetry {
         self.settings.explain()
     }
 
+    /// A service that shows the metrics: `/metrics` for Prometheus, `/diagnostics/metrics` and `/diagnostics/performance`
+    /// as JSON. What it tells is for operators; put it where the public cannot reach.
+    pub fn metrics_endpoint(&self) -> MetricsEndpoint {
+        let Settings { service_name, resource_attributes, metrics, .. } = &*self.settings;
+        let name = ("service.name".to_owned(), service_name.value.clone());
+        let given = resource_attributes.value.iter().filter(|(key, _)| key != "service.name").cloned();
+        MetricsEndpoint::new(&self.metrics)
+            .resource(std::iter::once(name).chain(given))
+            .prometheus(metrics.prometheus.value)
+            .internal(metrics.internal.value)
+    }
+
     /// Every metric of this service, and where to add one's own.
     pub fn metrics(&self) -> &Registry {
         &self.metrics
@@ -196,6 +222,16 @@ impl Telemetry {
     /// The latest finished spans, newest first.
     pub fn latest_spans(&self, count: usize) -> Vec<Arc<SpanRecord>> {
         self.spans.latest(count)
+    }
+
+    /// Watches the runtime that this is called on, once there is one.
+    fn watch_runtime(&self) {
+        if let Ok(runtime) = Handle::try_current()
+            && self.settings.measures()
+            && self.settings.metrics.runtime.value
+        {
+            self.runtime.get_or_init(|| RuntimeMonitor::start_on(&self.metrics, &runtime));
+        }
     }
 
     /// Delivers what was recorded so far. Call it last, after the server has stopped.

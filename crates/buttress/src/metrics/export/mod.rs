@@ -25,6 +25,7 @@
 //! ```
 
 mod families;
+pub(super) mod json;
 mod names;
 mod negotiate;
 mod number;

@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::thread::{self, Thread};
 use std::time::Duration;
 
@@ -101,9 +101,7 @@ impl RuntimeMonitor {
     /// Without a time driver ([`enable_time`](tokio::runtime::Builder::enable_time)) there is no timer lag: the first
     /// timer then panics in its task, and no other is set.
     pub fn start_on(registry: &Registry, runtime: &Handle) -> Self {
-        static RUNNING: Mutex<Vec<Weak<Running>>> = Mutex::new(Vec::new());
-
-        let mut all = RUNNING.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut all = running();
         all.retain(|running| running.strong_count() > 0);
         let running = all.iter().filter_map(Weak::upgrade).find(|running| running.watches(registry, runtime));
         let running = running.unwrap_or_else(|| {
@@ -112,6 +110,13 @@ impl RuntimeMonitor {
             running
         });
         Self(running)
+    }
+
+    /// The monitor that reports to this registry, if somebody has started one and keeps it.
+    pub fn of(registry: &Registry) -> Option<Self> {
+        let all = running();
+        let running = all.iter().filter_map(Weak::upgrade).find(|running| running.registry.is(registry));
+        running.map(Self)
     }
 
     /// How late the runtime was in the sliding window that ends now.
@@ -134,6 +139,11 @@ impl RuntimeMonitor {
         }
         lag
     }
+}
+
+fn running() -> MutexGuard<'static, Vec<Weak<Running>>> {
+    static RUNNING: Mutex<Vec<Weak<Running>>> = Mutex::new(Vec::new());
+    RUNNING.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl fmt::Debug for RuntimeMonitor {
