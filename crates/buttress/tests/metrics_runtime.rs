@@ -2,6 +2,9 @@
 #![cfg(feature = "metrics")]
 #![allow(clippy::disallowed_methods, reason = "real stalls in real time are the subject")]
 
+use std::collections::HashMap;
+use std::ffi::OsString;
+use std::fs::DirEntry;
 use std::sync::mpsc;
 use std::thread::sleep;
 use std::time::Duration;
@@ -63,6 +66,55 @@ fn looks(registry: &Registry) -> (u64, u64) {
     (lag.buckets().filter(|(micros, _)| *micros >= 10_000).map(|(_, count)| count).sum(), lag.count())
 }
 
+/// How long each worker thread of this process has waited for a processor, where Linux tells (proc(5), `schedstat`).
+fn waits() -> HashMap<OsString, Duration> {
+    let threads = std::fs::read_dir("/proc/self/task").into_iter().flatten().flatten();
+    let wait = |thread: &DirEntry| {
+        let read = |file: &str| std::fs::read_to_string(thread.path().join(file)).ok();
+        let is_worker = read("comm")?.starts_with("tokio-rt-worker");
+        let nanos = read("schedstat")?.split_ascii_whitespace().nth(1)?.parse().ok()?;
+        is_worker.then(|| Duration::from_nanos(nanos))
+    };
+    threads.filter_map(|thread| Some((thread.file_name(), wait(&thread)?))).collect()
+}
+
+/// A time in which the machine had a processor for whoever needed one. At no other time can a stall be told from a
+/// worker that has to wait, or be looked for.
+struct Quiet {
+    late: u64,
+    waits: HashMap<OsString, Duration>,
+}
+
+impl Quiet {
+    fn from_now_on(registry: &Registry) -> Self {
+        Self { late: looks(registry).0, waits: waits() }
+    }
+
+    fn lasts(&self, registry: &Registry) -> bool {
+        let before = |thread| self.waits.get(thread).copied().unwrap_or_default();
+        looks(registry).0 == self.late && waits().iter().all(|(thread, wait)| *wait < before(thread) + 25 * MILLI)
+    }
+}
+
+/// Does this until the machine was quiet so many times; returns how many stalls were found then.
+fn stalls_while_quiet(times: u32, runtime: &Runtime, registry: &Registry, act: impl Fn()) -> i64 {
+    let (mut quiet, mut stalls) = (0, 0);
+    for _ in 0..100 * times {
+        settle(runtime, registry);
+        let (since, before) = (Quiet::from_now_on(registry), counted(registry));
+        act();
+        settle(runtime, registry);
+        if since.lasts(registry) {
+            quiet += 1;
+            stalls += counted(registry) - before;
+        }
+        if quiet == times {
+            return stalls;
+        }
+    }
+    panic!("the machine was quiet {quiet} times only");
+}
+
 /// Waits until every worker is at rest, and the monitor has seen it.
 fn settle(runtime: &Runtime, registry: &Registry) {
     let metrics = runtime.metrics();
@@ -77,22 +129,7 @@ fn forty_stalls_of_fifty_milliseconds_are_forty() {
     let (registry, runtime) = (Registry::new(), two_workers());
     let monitor = RuntimeMonitor::start_on(&registry, runtime.handle());
     wait_for("a sample", || monitor.lag().samples > 0);
-    let (mut injected, mut found, mut unseen) = (0, 0, 0);
-    while injected < 40 {
-        settle(&runtime, &registry);
-        let (late, before) = (looks(&registry).0, counted(&registry));
-        stall(&runtime, 50 * MILLI);
-        settle(&runtime, &registry);
-        // On a machine so busy that nobody looked in time, nobody can tell.
-        if looks(&registry).0 == late {
-            injected += 1;
-            found += counted(&registry) - before;
-        } else {
-            unseen += 1;
-            assert!(unseen < 2000, "the monitor was hardly ever in time");
-        }
-    }
-    println!("{unseen} stalls were not looked at in time");
+    let found = stalls_while_quiet(40, &runtime, &registry, || stall(&runtime, 50 * MILLI));
     assert_eq!(found, 40);
     assert!(monitor.lag().stalls >= 40);
 }
@@ -101,9 +138,9 @@ fn forty_stalls_of_fifty_milliseconds_are_forty() {
 fn an_idle_runtime_has_no_stalls() {
     let (registry, runtime) = (Registry::new(), two_workers());
     let monitor = RuntimeMonitor::start_on(&registry, runtime.handle());
-    sleep(2000 * MILLI);
+    let found = stalls_while_quiet(20, &runtime, &registry, || sleep(100 * MILLI));
+    assert_eq!(found, 0);
     let lag = monitor.lag();
-    assert_eq!((counted(&registry), lag.stalls, lag.stuck_workers), (0, 0, 0));
     assert!(lag.samples > 0 && lag.monitoring_active);
     assert!(lag.p50 <= lag.p95 && lag.p95 <= lag.p99 && lag.p99 <= lag.max);
 }
@@ -116,14 +153,13 @@ fn a_runtime_that_answers_nothing_is_seen_while_it_lasts() {
     let blocked = [block(&runtime), block(&runtime)];
     wait_for("two stuck workers", || monitor.lag().stuck_workers == 2);
     wait_for("a delay of 200 ms", || monitor.lag().max >= 200 * MILLI);
-    let lag = monitor.lag();
-    assert_eq!(lag.stalls, 2);
+    assert!(monitor.lag().stalls >= 2);
     // Those that were not asked for meanwhile count too: one slow answer would be one slow sample.
     let slow = registry.timer("buttress.runtime.injection_delay").with(()).window().unwrap();
     assert!(slow.buckets().filter(|(micros, _)| *micros >= 50_000).map(|(_, count)| count).sum::<u64>() >= 10);
     drop(blocked);
     wait_for("free workers", || monitor.lag().stuck_workers == 0);
-    assert_eq!(registry.timer("buttress.runtime.stall.duration").with(()).window().unwrap().count(), 2);
+    assert!(registry.timer("buttress.runtime.stall.duration").with(()).window().unwrap().count() >= 2);
 }
 
 #[test]
@@ -149,11 +185,12 @@ fn a_second_monitor_of_the_same_runtime_measures_nothing_twice() {
     let first = RuntimeMonitor::start_on(&registry, runtime.handle());
     let second = RuntimeMonitor::start_on(&registry, runtime.handle());
     wait_for("a sample", || second.lag().samples > 0);
-    let blocked = block(&runtime);
-    wait_for("the stall", || second.lag().stuck_workers == 1);
-    drop(blocked);
-    wait_for("its end", || second.lag().stuck_workers == 0);
-    assert_eq!(counted(&registry), 1);
+    let found = stalls_while_quiet(1, &runtime, &registry, || {
+        let blocked = block(&runtime);
+        wait_for("the stall", || second.lag().stuck_workers > 0);
+        drop(blocked);
+    });
+    assert_eq!(found, 1);
     drop(first);
     let before = second.lag().samples;
     wait_for("another sample", || second.lag().samples > before);
