@@ -4,6 +4,7 @@
 
 pub mod example;
 pub mod numbers;
+pub mod peers;
 pub mod plan;
 
 use std::collections::VecDeque;

@@ -71,6 +71,8 @@ fn a_million_random_paths_hosts_and_methods_stay_within_the_bounds() {
     let methods = overflowed("http.server.request.duration", "http.request.method");
     assert_eq!((methods.count, methods.top[0].value.as_str()), (half, "M0"));
     assert!(methods.top.len() <= 16);
+    let of_methods = [("buttress.metric", "http.server.request.duration"), ("buttress.label", "http.request.method")];
+    assert_eq!(total(&registry, "buttress.metrics.overflow", &of_methods), methods.count as i64);
 }
 
 #[test]
@@ -108,6 +110,27 @@ fn one_name_is_one_kind_and_the_other_is_said_to_be_a_mistake() {
 }
 
 #[test]
+fn windows_that_need_too_much_are_told_less_finely_and_lose_nothing() {
+    let registry = Registry::with_config(MetricsConfig::default().window_budget(256 << 10));
+    let sizes = registry.histogram("sizes").with(());
+    let others: Vec<_> = (0..12).map(|nth| registry.histogram("others").with([("nth", nth)])).collect();
+    let (began, mut coarsened) = (tokio::time::Instant::now(), false);
+    for tick in 1..30_u64 {
+        for value in 0..3000 {
+            sizes.record(value * value * tick);
+            others.iter().for_each(|other| other.record(value * tick));
+        }
+        registry.tick_at(began + std::time::Duration::from_secs(10 * tick));
+        let usage = registry.window_usage();
+        assert!(usage.bytes <= usage.budget, "{usage:?}");
+        coarsened |= usage.coarsened;
+    }
+    assert!(coarsened, "{:?}", registry.window_usage());
+    assert_eq!(registry.window_usage().sharing, 0);
+    assert_eq!(sizes.window().expect("it has one").count(), 29 * 3000);
+}
+
+#[test]
 fn windows_that_do_not_fit_are_shared_and_lose_nothing() {
     let registry = Registry::with_config(MetricsConfig::default().window_budget(64 << 10));
     let sizes = registry.histogram("sizes");
@@ -120,4 +143,5 @@ fn windows_that_do_not_fit_are_shared_and_lose_nothing() {
     let last = sizes.with([("series", 99_i64)]).window().unwrap();
     assert_eq!(last.count(), usage.sharing as u64, "of all that share it");
     assert_eq!(count(&registry, "sizes", &[("series", "99")]), 1);
+    assert_eq!(total(&registry, "buttress.metrics.window.sharing", &[]), usage.sharing as i64);
 }

@@ -4,6 +4,7 @@
 
 use std::time::Duration;
 
+use buttress::metrics::Buckets;
 use buttress::settings::{
     Exporter, HistogramAggregation, MetricsExporterName, Otlp, OtlpProtocol, Propagators, SamplerName, Settings,
     SettingsError, Source, Temporality, TrustName,
@@ -350,10 +351,56 @@ fn the_explanation_has_one_line_for_each_setting() {
         "metrics_otlp_protocol",
         "metrics_otlp_timeout",
         "metrics_otlp_headers",
+        "metrics_enabled",
+        "metrics_prometheus",
+        "metrics_internal",
+        "metrics_runtime",
+        "metrics_buckets",
+        "metrics_window",
+        "metrics_window_precision",
+        "metrics_window_budget",
+        "metrics_max_routes",
+        "metrics_max_series",
+        "metrics_native_histograms",
+        "metrics_apdex_target",
     ];
     assert_eq!(names, all);
     assert!(explained.contains("sampling_ratio = 0.5 (OTEL_TRACES_SAMPLER_ARG)\n"), "{explained}");
     assert!(explained.contains("metrics_otlp_headers = [\"x-team\"] (OTEL_EXPORTER_OTLP_HEADERS)\n"), "{explained}");
+}
+
+#[test]
+fn what_is_measured_is_read_from_the_names_of_old_too() {
+    let settings = read(&[
+        ("METRICS_ENABLED", "false"),
+        ("METRICS_PROMETHEUS_ENABLED", "no"),
+        ("METRICS_EVENT_LOOP_MONITORING", "0"),
+        ("METRICS_WINDOW_SIZE_SECONDS", "60"),
+        ("METRICS_HISTOGRAM_BUCKETS", "25, 50,100"),
+    ]);
+    let metrics = &settings.metrics;
+    assert!(!metrics.enabled.value && !metrics.prometheus.value && !metrics.runtime.value);
+    assert_eq!(metrics.window.value, Duration::from_secs(60));
+    let bounds = [25, 50, 100].map(Duration::from_millis);
+    assert_eq!(metrics.duration_buckets.value, Buckets::durations(bounds).expect("they rise"));
+    assert!(settings.explain().contains("metrics_buckets = [25ms, 50ms, 100ms] (METRICS_HISTOGRAM_BUCKETS)\n"));
+    assert_eq!(read(&[("BUTTRESS_METRICS_BUCKETS", "page")]).metrics.duration_buckets.value, Buckets::page());
+}
+
+#[test]
+fn bounds_of_metrics_that_make_no_sense_are_refused_by_name() {
+    for (variable, value, accepted) in [
+        ("METRICS_HISTOGRAM_BUCKETS", "50,25", "http, page, or rising numbers of milliseconds, separated by commas"),
+        ("BUTTRESS_METRICS_WINDOW", "5", "a number of seconds from 10 to 10000"),
+        ("BUTTRESS_METRICS_WINDOW_PRECISION", "11", "a number of bits from 3 to 10"),
+        ("BUTTRESS_METRICS_WINDOW_BUDGET", "1", "a number of bytes from 65536 to 1073741824"),
+        ("BUTTRESS_METRICS_MAX_ROUTES", "0", "a number from 1 to 10000"),
+        ("BUTTRESS_METRICS_MAX_SERIES", "all", "a number from 1 to 100000"),
+        ("BUTTRESS_METRICS_APDEX_TARGET", "0", "a number of milliseconds from 1 to 600000"),
+    ] {
+        let error = try_read(&[(variable, value)]).expect_err("it is not accepted");
+        assert_eq!((error.variable(), error.value(), error.accepted()), (variable, value, accepted));
+    }
 }
 
 #[test]

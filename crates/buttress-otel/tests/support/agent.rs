@@ -1,31 +1,14 @@
 //! A collector of somebody else's: the `rotel` agent (PyPI), which passes on what it gets to a collector of ours.
 
-use std::path::PathBuf;
 use std::process::Stdio;
 use std::time::Duration;
 
-use tokio::net::{TcpListener, TcpStream};
+use buttress_tests::peers::{free_address, on_path};
+use tokio::net::TcpStream;
 use tokio::process::{Child, Command};
 use tokio::time::{sleep, timeout};
 
-/// Beyond it the agent will not come up any more.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
-
-#[allow(clippy::disallowed_methods, reason = "whether the test may be skipped is no setting of the library")]
-fn in_ci() -> bool {
-    std::env::var_os("CI").is_some()
-}
-
-/// The agent on `PATH`: the package has it under this name.
-fn on_path() -> Option<PathBuf> {
-    let path = std::env::var_os("PATH")?;
-    std::env::split_paths(&path).map(|folder| folder.join("rotel-agent")).find(|file| file.is_file())
-}
-
-async fn free_address() -> String {
-    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
-    listener.local_addr().expect("it is bound").to_string()
-}
+pub(crate) use buttress_tests::peers::PATIENCE;
 
 /// A running agent.
 pub(crate) struct Agent {
@@ -36,11 +19,8 @@ pub(crate) struct Agent {
 
 /// Starts the agent; `None`, and a word about it, when there is none and that is no defect.
 pub(crate) async fn start(passes_on_to: &str, more: &[&str]) -> Option<Agent> {
-    let Some(agent) = on_path() else {
-        assert!(!in_ci(), "rotel-agent has to be on PATH where CI is set");
-        println!("skipped: rotel-agent is not on PATH");
-        return None;
-    };
+    // The package has it under this name.
+    let agent = on_path("rotel-agent")?;
     let (http, grpc) = (free_address().await, free_address().await);
     let child = Command::new(agent)
         .args(["start", "--otlp-http-endpoint", &http, "--otlp-grpc-endpoint", &grpc])

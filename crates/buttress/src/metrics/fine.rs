@@ -1,7 +1,9 @@
 //! Exponential buckets out of log-linear ones: OpenTelemetry's exponential histogram, Prometheus' native one.
 
+use std::sync::OnceLock;
+
 use super::series::Measure;
-use crate::window::Counters;
+use crate::window::{Counters, Precision};
 
 /// Buckets that each reach so much further than the one before: `2^(2^-scale)` times.
 ///
@@ -27,12 +29,12 @@ const SCALE: i32 = 3;
 impl FineBuckets {
     pub(super) fn new(counters: &Counters, measure: Measure) -> Self {
         let mut this = Self { scale: SCALE, ..Self::default() };
-        for (highest, count) in counters.cumulative().buckets() {
-            if highest == 0 {
-                this.zero_count = count;
+        let indices = indices(counters.precision(), measure);
+        for (bucket, count) in counters.totals().buckets.iter().enumerate().filter(|(_, count)| **count > 0) {
+            let Some(index) = indices[bucket] else {
+                this.zero_count = *count;
                 continue;
-            }
-            let index = index_of(measure.of_window(highest));
+            };
             if this.counts.is_empty() {
                 this.offset = index;
             }
@@ -51,6 +53,21 @@ impl FineBuckets {
     }
 }
 
+/// The index for each log-linear bucket, `None` for zero. Made once: a scrape would take thousands of logarithms.
+fn indices(precision: Precision, measure: Measure) -> &'static [Option<i32>] {
+    type Made = OnceLock<Box<[Option<i32>]>>;
+    static INDICES: [[Made; 16]; 2] = [const { [const { OnceLock::new() }; 16] }; 2];
+
+    let bits = precision.parts().trailing_zeros() as usize;
+    INDICES[measure as usize][bits].get_or_init(|| {
+        let index = |bucket| match precision.highest(bucket) {
+            0 => None,
+            highest => Some(index_of(measure.of_window(highest))),
+        };
+        (0..precision.buckets()).map(index).collect()
+    })
+}
+
 fn index_of(value: f64) -> i32 {
     (value.log2() * f64::from(1 << SCALE)).ceil() as i32 - 1
 }
@@ -59,7 +76,6 @@ fn index_of(value: f64) -> i32 {
 mod tests {
     use super::*;
     use crate::shard::Shard;
-    use crate::window::Precision;
 
     #[test]
     fn every_value_lies_in_the_bucket_whose_bounds_hold_the_upper_end_of_its_own() {

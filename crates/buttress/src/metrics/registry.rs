@@ -7,7 +7,7 @@ use super::family::{Family, FamilyCore};
 use super::instrument::{Counter, Gauge, Histogram, Instrument, TimeCounter, Timer, UpDownCounter};
 use super::performance::{self, Performance};
 use super::requests::{Requests, Side};
-use super::snapshot::{Overflowed, Snapshot};
+use super::snapshot::{self, Overflowed, Snapshot};
 use super::table::{self, Table};
 use super::ticker;
 use super::windows::{WindowUsage, Windows};
@@ -162,6 +162,8 @@ impl Registry {
             families.extend(requests.families());
             overflowed.extend(requests.overflowed());
         }
+        let windows = self.window_usage();
+        families.extend(snapshot::own(&overflowed, &windows));
         families.retain(|family| !family.series.is_empty());
         families.sort_by(|one, other| one.name.cmp(&other.name));
         overflowed.sort_by(|one, other| one.metric.cmp(&other.metric));
@@ -171,7 +173,7 @@ impl Registry {
             families,
             overflowed,
             conflicts: self.0.conflicts.lock().unwrap_or_else(PoisonError::into_inner).clone(),
-            windows: self.window_usage(),
+            windows,
         }
     }
 

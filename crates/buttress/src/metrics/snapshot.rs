@@ -98,3 +98,47 @@ impl Point {
         }
     }
 }
+
+/// What the registry tells of itself: bounded sets that were too small, and windows that did not fit.
+pub(super) fn own(overflowed: &[Overflowed], windows: &WindowUsage) -> Vec<FamilySnapshot> {
+    let family = |name: &str, description: &'static str, unit: &'static str, kind, series| FamilySnapshot {
+        name: name.into(),
+        description: description.into(),
+        unit: unit.into(),
+        kind,
+        series,
+    };
+    let refused = overflowed.iter().map(|overflowed| {
+        let metric = Label::new("buttress.metric", overflowed.metric.to_string());
+        let label = (!overflowed.label.is_empty()).then(|| Label::new("buttress.label", overflowed.label));
+        let count = i64::try_from(overflowed.count).unwrap_or(i64::MAX);
+        SeriesSnapshot { labels: [metric].into_iter().chain(label).collect(), point: Point::Int(count) }
+    });
+    let count = |given_up: bool, count: usize| {
+        let point = Point::Int(count as i64);
+        Vec::from_iter(given_up.then(|| SeriesSnapshot { labels: Arc::default(), point }))
+    };
+    vec![
+        family(
+            "buttress.metrics.overflow",
+            "Recordings whose labels did not fit into a bounded set",
+            "",
+            Kind::Counter,
+            refused.collect(),
+        ),
+        family(
+            "buttress.metrics.window.coarsened",
+            "Sliding windows that tell time apart less finely, because the budget was spent",
+            "{window}",
+            Kind::Gauge,
+            count(windows.coarsened, windows.windows),
+        ),
+        family(
+            "buttress.metrics.window.sharing",
+            "Series that share one sliding window, because the budget was spent",
+            "{series}",
+            Kind::Gauge,
+            count(windows.sharing > 0, windows.sharing),
+        ),
+    ]
+}

@@ -28,7 +28,8 @@ pub(super) fn keep(registry: &Registry) {
     if ticker.ticked.iter().any(|ticked| ticked.registry.is(registry)) {
         return;
     }
-    ticker.ticked.push(Ticked { registry: registry.downgrade(), due: clock::now() + registry.tick_interval() });
+    // At once, so that nobody finds the sources' numbers missing.
+    ticker.ticked.push(Ticked { registry: registry.downgrade(), due: clock::now() });
     match &ticker.thread {
         // What it waits for may be too far away.
         Some(thread) => thread.unpark(),

@@ -2,9 +2,7 @@
 
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
 
-use super::distribution::Distribution;
 use super::layout::Precision;
 use crate::shard::{Shard, Sharded, Word};
 
@@ -76,12 +74,6 @@ impl<W: Word> Counters<W> {
             totals.errors += counts.errors.load(Ordering::Acquire);
         }
         totals
-    }
-
-    /// Everything that was ever recorded.
-    pub(crate) fn cumulative(&self) -> Distribution {
-        let Totals { sum, errors, buckets } = self.totals();
-        Distribution::new(self.precision, buckets, sum, errors, Duration::ZERO)
     }
 
     /// Memory in use.

@@ -1,42 +1,19 @@
 //! Programs of others read our pages: `promtool`, Python's `prometheus_client` and a Prometheus server, from `PATH`.
-#![cfg(feature = "metrics")]
 
-mod support;
-
-use std::path::{Path, PathBuf};
-use std::process::Stdio;
 use std::time::Duration;
 
 use buttress::context::{Context, TraceContext};
 use buttress::metrics::export::Exposition;
 use buttress::metrics::{MetricsConfig, MetricsEndpoint, Registry};
+use buttress_tests::peers::{Prometheus, STRICT, exemplars, number, on_path, python_with, read_by};
 use serde_json::Value;
-use support::TRACE_ID;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream};
-use tokio::process::{Child, Command};
-use tokio::time::{sleep, timeout};
+use tokio::net::TcpListener;
 
-/// Beyond it a program will not answer any more.
-const PATIENCE: Duration = Duration::from_secs(60);
+const TEMPORARY: &str = env!("CARGO_TARGET_TMPDIR");
+const TRACE_ID: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
 
 /// Label values that have broken somebody's parser before.
 const AWKWARD: [&str; 8] = ["plain", "a\"b", "a\\", "\\n", "a\nb", "{le=\"1\"} 5 # {}", "\r\t\u{1f}", "naïve 🦀 ,=;"];
-
-#[allow(clippy::disallowed_methods, reason = "whether a test may be skipped is no setting of the library")]
-fn in_ci() -> bool {
-    std::env::var_os("CI").is_some()
-}
-
-fn skip(missing: &str) {
-    assert!(!in_ci(), "{missing} has to be there where CI is set");
-    println!("skipped: {missing} is not there");
-}
-
-fn on_path(program: &str) -> Option<PathBuf> {
-    let path = std::env::var_os("PATH")?;
-    std::env::split_paths(&path).map(|folder| folder.join(program)).find(|file| file.is_file())
-}
 
 /// Something of every kind, each described as lints want it, and a trace among the durations.
 fn counted(config: MetricsConfig) -> Registry {
@@ -65,33 +42,9 @@ fn resource() -> [(String, String); 2] {
     [("service.name", "shop"), ("service.version", "1.2\"3")].map(|(key, value)| (key.to_owned(), value.to_owned()))
 }
 
-/// Hands the page to a program, and gives back whether that was content, and what it said.
-async fn read_by(program: &Path, arguments: &[&str], page: &str) -> (Option<i32>, String) {
-    let mut child = Command::new(program)
-        .args(arguments)
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .kill_on_drop(true)
-        .spawn()
-        .expect("the program starts");
-    let mut input = child.stdin.take().expect("it is piped");
-    let feed = async {
-        // One that has seen enough may hang up.
-        let _ = input.write_all(page.as_bytes()).await;
-        drop(input);
-    };
-    let (_, output) = timeout(PATIENCE, async { tokio::join!(feed, child.wait_with_output()) }).await.expect("it ends");
-    let output = output.expect("it can be waited for");
-    let said = [output.stdout, output.stderr].concat();
-    (output.status.code(), String::from_utf8_lossy(&said).into_owned())
-}
-
 #[tokio::test]
 async fn promtool_finds_nothing_wrong_with_the_text_page() {
-    let Some(promtool) = on_path("promtool") else {
-        return skip("promtool");
-    };
+    let Some(promtool) = on_path("promtool") else { return };
     let snapshot = counted(MetricsConfig::default()).snapshot();
     let page = Exposition::new(&snapshot).resource(&resource()).text();
     let (code, said) = read_by(&promtool, &["check", "metrics"], &page).await;
@@ -99,25 +52,9 @@ async fn promtool_finds_nothing_wrong_with_the_text_page() {
     assert_eq!((code, &*said), (Some(0), ""), "{page}");
 }
 
-/// Says as JSON what the strict parser read: each sample by its family, type and unit, and the exemplars.
-const STRICT: &str = r#"
-import json, sys
-from prometheus_client.openmetrics.parser import text_string_to_metric_families as read
-page = sys.stdin.buffer.read().decode()
-print(json.dumps([
-    {"family": f.name, "type": f.type, "unit": f.unit, "help": f.documentation, "name": s.name, "labels": s.labels,
-     "value": str(s.value), "exemplar": s.exemplar and [s.exemplar.labels, s.exemplar.value]}
-    for f in read(page) for s in f.samples]))
-"#;
-
 #[tokio::test]
 async fn the_strict_parser_of_python_reads_what_was_counted() {
-    let Some(python) = on_path("python3") else {
-        return skip("python3");
-    };
-    if read_by(&python, &["-c", "import prometheus_client"], "").await.0 != Some(0) {
-        return skip("prometheus_client for Python");
-    }
+    let Some(python) = python_with("prometheus_client").await else { return };
     let snapshot = counted(MetricsConfig::default()).snapshot();
     let page = Exposition::new(&snapshot).resource(&resource()).open_metrics();
     let (code, said) = read_by(&python, &["-c", STRICT], &page).await;
@@ -143,81 +80,6 @@ async fn the_strict_parser_of_python_reads_what_was_counted() {
     assert_eq!(samples.len(), AWKWARD.len() * (1 + 11 + 2) + 4 + (15 + 2) + 2);
 }
 
-/// A server that scrapes us five times a second until it is dropped.
-struct Prometheus {
-    address: String,
-    folder: PathBuf,
-    _child: Child,
-}
-
-impl Drop for Prometheus {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_dir_all(&self.folder);
-    }
-}
-
-impl Prometheus {
-    async fn start(program: &Path, name: &str, scraped: &[&str], features: &str) -> Self {
-        let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("{name}-{}", std::process::id()));
-        std::fs::create_dir_all(&folder).expect("a folder for the server");
-        let settings = format!(
-            "global: {{scrape_interval: 200ms, scrape_timeout: 200ms}}\n\
-             scrape_configs: [{{job_name: shop, static_configs: [{{targets: {scraped:?}}}]}}]\n"
-        );
-        std::fs::write(folder.join("prometheus.yml"), settings).expect("the folder is ours");
-        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
-        let address = listener.local_addr().expect("it is bound").to_string();
-        drop(listener);
-        let child = Command::new(program)
-            .current_dir(&folder)
-            .args(["--config.file=prometheus.yml", "--storage.tsdb.path=data", "--log.level=error"])
-            .arg(format!("--web.listen-address={address}"))
-            .arg(format!("--enable-feature={features}"))
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .kill_on_drop(true)
-            .spawn()
-            .expect("the server starts");
-        Self { address, folder, _child: child }
-    }
-
-    /// The result of a query, as soon as there is one.
-    async fn ask(&self, query: &str) -> Value {
-        let ask = async {
-            loop {
-                match self.answer(query).await.as_ref().and_then(result) {
-                    Some(result) => break result.clone(),
-                    // Another process that scrapes by its own clock: there is nothing to wait on.
-                    None => sleep(Duration::from_millis(100)).await,
-                }
-            }
-        };
-        timeout(PATIENCE, ask).await.unwrap_or_else(|_| panic!("the server has no answer to {query}"))
-    }
-
-    /// `None` while it does not listen yet.
-    async fn answer(&self, query: &str) -> Option<Value> {
-        let mut stream = TcpStream::connect(&self.address).await.ok()?;
-        // In HTTP/1.0 an answer ends with its connection.
-        let request = format!("GET /api/v1/{query} HTTP/1.0\r\nHost: {}\r\n\r\n", self.address);
-        stream.write_all(request.as_bytes()).await.ok()?;
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer).await.ok()?;
-        serde_json::from_str(answer.split_once("\r\n\r\n")?.1).ok()
-    }
-}
-
-/// What is not empty of an answer: the exemplars, or the series of a query.
-fn result(answer: &Value) -> Option<&Value> {
-    let data = &answer["data"];
-    [&data["result"], data].into_iter().find(|list| list.get(0).is_some())
-}
-
-/// The only number of an answer.
-fn number(result: &Value) -> f64 {
-    result[0]["value"][1].as_str().and_then(|number| number.parse().ok()).expect("the value of a sample")
-}
-
 async fn serve(registry: &Registry) -> String {
     let endpoint = MetricsEndpoint::new(registry).resource(resource());
     let router = axum::Router::new().fallback_service(endpoint);
@@ -227,19 +89,11 @@ async fn serve(registry: &Registry) -> String {
     address
 }
 
-/// Exemplars of a selector in the last hour.
-fn exemplars(selector: &str) -> String {
-    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).expect("after 1970").as_secs();
-    format!("query_exemplars?query={selector}&start={}&end={}", now - 3600, now + 3600)
-}
-
 #[tokio::test]
 async fn a_prometheus_scrapes_open_metrics_and_finds_our_trace() {
-    let Some(program) = on_path("prometheus") else {
-        return skip("prometheus");
-    };
+    let Some(program) = on_path("prometheus") else { return };
     let scraped = serve(&counted(MetricsConfig::default())).await;
-    let server = Prometheus::start(&program, "open-metrics", &[&scraped], "exemplar-storage").await;
+    let server = Prometheus::start(&program, TEMPORARY, "open-metrics", &[&scraped], "exemplar-storage").await;
 
     assert_eq!(number(&server.ask("query?query=up").await), 1.0);
     let found = server.ask(&exemplars("charge_duration_seconds_bucket")).await;
@@ -251,17 +105,15 @@ async fn a_prometheus_scrapes_open_metrics_and_finds_our_trace() {
     assert_eq!(target[0]["metric"]["service_name"], "shop");
 }
 
-#[cfg(feature = "native-histograms")]
 #[tokio::test]
 async fn a_prometheus_takes_native_histograms() {
-    let Some(program) = on_path("prometheus") else {
-        return skip("prometheus");
-    };
+    let Some(program) = on_path("prometheus") else { return };
     let scraped = serve(&counted(MetricsConfig::default().native_histograms(true))).await;
     // It asks for the protobuf format here, too, and gets buckets as ever.
     let without = serve(&counted(MetricsConfig::default())).await;
     let server =
-        Prometheus::start(&program, "native", &[&scraped, &without], "exemplar-storage,native-histograms").await;
+        Prometheus::start(&program, TEMPORARY, "native", &[&scraped, &without], "exemplar-storage,native-histograms")
+            .await;
 
     assert_eq!(number(&server.ask("query?query=count(up==1)==2").await), 2.0);
     assert_eq!(number(&server.ask("query?query=histogram_count(charge_duration_seconds)").await), 8.0);
