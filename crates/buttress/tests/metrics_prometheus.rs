@@ -115,19 +115,19 @@ fn metrics_that_become_one_name_are_one_when_they_are_of_one_kind() {
 fn of_two_kinds_with_one_name_the_later_is_left_out_and_counted() {
     let registry = Registry::new();
     registry.histogram("batch").with(()).record(1);
-    registry.gauge("batch.count").with(()).set(7.0);
+    registry.gauge("batch.sum").with(()).set(7.0);
     registry.counter("jobs.done").with(()).add(1);
     registry.gauge("jobs_done").with(()).set(2.0);
     registry.gauge("target.info").with(()).set(3.0);
     let snapshot = registry.snapshot();
-    assert_eq!(Exposition::new(&snapshot).left_out(), ["batch.count", "jobs_done"]);
+    assert_eq!(Exposition::new(&snapshot).left_out(), ["batch.sum", "jobs_done"]);
     let resource = [("service.name".to_owned(), "shop".to_owned())];
     let exposition = Exposition::new(&snapshot).resource(&resource);
-    assert_eq!(exposition.left_out(), ["batch.count", "jobs_done", "target.info"]);
+    assert_eq!(exposition.left_out(), ["batch.sum", "jobs_done", "target.info"]);
     let page = exposition.text();
     assert!(page.contains("\nbuttress_metrics_left_out 3\n"), "{page}");
     assert!(
-        !page.contains("jobs_done 2") && !page.contains("batch_count 7") && !page.contains("target_info 3"),
+        !page.contains("jobs_done 2") && !page.contains("batch_sum 7") && !page.contains("target_info 3"),
         "{page}"
     );
 }

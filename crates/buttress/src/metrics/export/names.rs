@@ -77,6 +77,10 @@ pub(super) fn family(name: &str, unit: &str, kind: Kind) -> Name {
     }
     // What follows brings an underscore of its own.
     strip_end(&mut base, "_");
+    // Prometheus keeps this ending for histograms, and its lint says so: `process.thread.count` is `process_threads`.
+    if kind != Kind::Histogram && strip_end(&mut base, "_count") {
+        base.push('s');
+    }
     Name { base, unit }
 }
 
@@ -166,10 +170,11 @@ fn push_clean(out: &mut String, name: &str, colons: bool) {
 }
 
 /// Unless nothing would be left.
-fn strip_end(name: &mut String, end: &str) {
-    if let Some(before) = name.strip_suffix(end).map(str::len).filter(|before| *before > 0) {
-        name.truncate(before);
-    }
+/// Takes the end off, unless it is all there is; says whether it did.
+fn strip_end(name: &mut String, end: &str) -> bool {
+    let before = name.strip_suffix(end).map(str::len).filter(|before| *before > 0);
+    name.truncate(before.unwrap_or(name.len()));
+    before.is_some()
 }
 
 #[cfg(test)]
@@ -195,6 +200,8 @@ mod tests {
             ("load", "%", Kind::Gauge, "load_percent"),
             ("cache", "TiBy", Kind::Gauge, "cache_tebibytes"),
             ("share", "1", Kind::Counter, "share"),
+            ("process.thread.count", "{thread}", Kind::UpDownCounter, "process_threads"),
+            ("batch.count", "", Kind::Histogram, "batch_count"),
             ("weight", "short ton", Kind::Gauge, "weight_short_ton"),
         ];
         for (from, unit, kind, to) in names {
