@@ -6,7 +6,7 @@ use std::panic::resume_unwind;
 use std::time::Duration;
 
 use buttress::classify::{Ending, Outcome};
-use buttress::metrics::{Registry, RequestMetricsLayer};
+use buttress::metrics::{Registry, RequestBodySizeLayer, RequestMetricsLayer};
 use buttress::observe::{Observe, ObserveLayer, Route};
 use buttress_tests::numbers::{count, family, histograms, labels, sum, total};
 use buttress_tests::plan::{Plan, Running, plans};
@@ -310,6 +310,35 @@ async fn performance_tells_routes_and_the_whole_in_milliseconds() {
     tokio::time::advance(Duration::from_secs(300)).await;
     let later = registry.performance();
     assert_eq!((later.window.requests, later.total_requests, later.window.p50_ms), (0, 5, None));
+}
+
+#[tokio::test]
+async fn the_size_of_a_request_is_what_was_read_of_it() {
+    let registry = Registry::new();
+    let layer = RequestBodySizeLayer::server(&registry);
+    let reader = |frames: usize| {
+        layer.layer(service_fn(move |request: Request<_>| async move {
+            let mut body = std::pin::pin!(request.into_body());
+            for _ in 0..frames {
+                let _ = http_body_util::BodyExt::frame(&mut body).await;
+            }
+            Ok::<_, Infallible>(Response::new(()))
+        }))
+    };
+    let send = |frames, body: Vec<Step>, route: &'static str| {
+        let mut request = Request::post("/").body(ScriptBody::new(body)).unwrap();
+        request.extensions_mut().insert(Route::from_static(route));
+        reader(frames).oneshot(request)
+    };
+    let size = "http.server.request.body.size";
+    send(9, vec![Step::Data("abc"), Step::Data("de")], "/whole").await.unwrap();
+    send(1, vec![Step::Data("abc"), Step::Data("de")], "/half").await.unwrap();
+    send(0, vec![Step::Data("abc")], "/none").await.unwrap();
+    send(9, vec![Step::Data("abc"), Step::Fail("lost")], "/broken").await.unwrap();
+    for (route, read) in [("/whole", 5.0), ("/half", 3.0), ("/none", 0.0), ("/broken", 3.0)] {
+        let labels = [("http.route", route), ("http.request.method", "POST"), ("url.scheme", "http")];
+        assert_eq!((count(&registry, size, &labels), sum(&registry, size, &labels)), (1, read), "{route}");
+    }
 }
 
 /// The layer as an observer, so that plans can be run behind it.

@@ -4,11 +4,11 @@ use std::fmt;
 use std::sync::Arc;
 
 use http::header::{CONTENT_TYPE, FORWARDED, HOST};
-use http::{Request, Version, response};
+use http::{Request, response};
 use tower_layer::Layer;
 
 use super::registry::Registry;
-use super::requests::{Interned, Key, KnownMethod, Requests, Scheme, Side};
+use super::requests::{Failure, Interned, Key, KnownMethod, Requests, Scheme, Side};
 use super::source::{OpenStream, StreamKind, StreamMetrics};
 use crate::classify::{GrpcCode, How, HttpClassifier, is_grpc};
 use crate::observe::peer::{self, X_FORWARDED_PROTO};
@@ -29,9 +29,9 @@ pub struct RequestMetricsLayer {
 }
 
 #[derive(Clone)]
-struct Config {
+pub(super) struct Config {
     registry: Registry,
-    requests: Arc<Requests>,
+    pub(super) requests: Arc<Requests>,
     scheme: Scheme,
     server_authority: Option<Arc<str>>,
     server_addresses: Arc<[String]>,
@@ -95,6 +95,10 @@ impl RequestMetricsLayer {
         self
     }
 
+    pub(super) fn into_config(self) -> Config {
+        self.config
+    }
+
     /// The observer alone, to be fused with others in one [`ObserveLayer`].
     pub fn observer(&self) -> RequestMetrics {
         RequestMetrics { copies: (0..shard::count()).map(|_| Arc::new(self.config.clone())).collect() }
@@ -135,12 +139,8 @@ impl<B> Observe<B> for RequestMetrics {
 /// What [`RequestMetrics`] keeps of an exchange.
 pub struct RequestMetricsProbe {
     config: Arc<Config>,
-    method: KnownMethod,
-    scheme: Scheme,
-    version: Version,
-    is_grpc: bool,
-    route: Interned,
-    host: Interned,
+    /// What is known of it so far.
+    key: Key,
     /// A gRPC method that nobody has answered yet: a name that the caller may have invented.
     unknown_rpc: Option<Box<str>>,
     stream: Option<OpenStream>,
@@ -148,36 +148,14 @@ pub struct RequestMetricsProbe {
 
 impl RequestMetricsProbe {
     fn start(config: &Arc<Config>, head: &RequestHead<'_>) -> Self {
-        let requests = &config.requests;
-        let method = KnownMethod::of(head.method);
-        if method == KnownMethod::OTHER {
-            requests.note_unknown_method(head.method);
+        let key = config.key_of(head);
+        if key.method == KnownMethod::OTHER {
+            config.requests.note_unknown_method(head.method);
         }
-        let scheme = config.scheme_of(head);
-        requests.start(method, scheme);
-        let is_grpc = is_grpc(head.headers);
-        let (mut route, mut unknown_rpc) = (Interned::NONE, None);
-        if is_grpc {
-            let method = head.uri.path().trim_start_matches('/');
-            match requests.known_rpc_method(method) {
-                Some(known) => route = known,
-                None => unknown_rpc = is_rpc_method(method).then(|| method.into()),
-            }
-        } else if requests.side() == Side::Server {
-            // What a proxy sends on may still carry the route by which it came.
-            route = Route::text_of(head.extensions).map_or(route, |template| requests.route(template));
-        }
-        Self {
-            host: config.host_of(head),
-            config: Arc::clone(config),
-            method,
-            scheme,
-            version: head.version,
-            is_grpc,
-            route,
-            unknown_rpc,
-            stream: None,
-        }
+        config.requests.start(key.method, key.scheme);
+        let is_unknown = key.is_grpc && key.route == Interned::NONE;
+        let unknown_rpc = is_unknown.then(|| rpc_method(head)).filter(|method| is_rpc_method(method)).map(Into::into);
+        Self { config: Arc::clone(config), key, unknown_rpc, stream: None }
     }
 
     /// A gRPC method is told by name once a server has shown that it knows it.
@@ -185,8 +163,8 @@ impl RequestMetricsProbe {
         let is_invented = self.config.requests.side() == Side::Server && code == Some(GrpcCode::UNIMPLEMENTED);
         match self.unknown_rpc.take() {
             Some(method) if !is_invented => self.config.requests.rpc_method(&method),
-            _ if self.route == Interned::NONE => Interned::OTHER,
-            _ => self.route,
+            _ if self.key.route == Interned::NONE => Interned::OTHER,
+            _ => self.key.route,
         }
     }
 }
@@ -194,13 +172,13 @@ impl RequestMetricsProbe {
 impl Probe for RequestMetricsProbe {
     fn head(&mut self, head: &mut response::Parts, _exchange: &mut Exchange) {
         if self.config.requests.side() == Side::Client {
-            self.version = head.version;
-        } else if let Some(template) = Route::text_of(&head.extensions).filter(|_| !self.is_grpc) {
-            self.route = self.config.requests.route(template);
+            self.key.version = head.version;
+        } else if let Some(template) = Route::text_of(&head.extensions).filter(|_| !self.key.is_grpc) {
+            self.key.route = self.config.requests.route(template);
         }
         let content_type = head.headers.get(CONTENT_TYPE).map(|value| value.as_bytes());
         let is_stream = content_type.is_some_and(|kind| kind.starts_with(b"text/event-stream"));
-        self.stream = is_stream.then(|| self.config.open_stream(self.route));
+        self.stream = is_stream.then(|| self.config.open_stream(self.key.route));
     }
 
     fn data(&mut self, bytes: u64) {
@@ -210,27 +188,40 @@ impl Probe for RequestMetricsProbe {
     }
 
     fn end(mut self, end: &End<'_>) {
-        if self.is_grpc {
-            self.route = self.rpc_route(end.grpc_code);
+        if self.key.is_grpc {
+            self.key.route = self.rpc_route(end.grpc_code);
         }
         let requests = &self.config.requests;
-        let key = Key {
-            is_grpc: self.is_grpc,
-            method: self.method,
-            scheme: self.scheme,
-            version: self.version,
-            route: self.route,
-            host: self.host,
-            status: end.status,
-            grpc_code: end.grpc_code,
-            failure: requests.failure(end),
-        };
+        let failure = requests.failure(end);
+        let key = Key { status: end.status, grpc_code: end.grpc_code, failure, ..self.key };
         let is_stream = self.stream.is_some() || matches!(end.how, How::Upgraded);
         requests.end(&key, end, is_stream);
     }
 }
 
 impl Config {
+    /// What the head of a request tells.
+    pub(super) fn key_of(&self, head: &RequestHead<'_>) -> Key {
+        let is_grpc = is_grpc(head.headers);
+        let route = match self.requests.side() {
+            _ if is_grpc => self.requests.known_rpc_method(rpc_method(head)),
+            Side::Server => Route::text_of(head.extensions).map(|template| self.requests.route(template)),
+            // What a proxy sends on may still carry the route by which it came.
+            Side::Client => None,
+        };
+        Key {
+            is_grpc,
+            method: KnownMethod::of(head.method),
+            scheme: self.scheme_of(head),
+            version: head.version,
+            route: route.unwrap_or(Interned::NONE),
+            host: self.host_of(head),
+            status: None,
+            grpc_code: None,
+            failure: Failure::None,
+        }
+    }
+
     /// Server-sent events: few are opened, each for long.
     fn open_stream(&self, route: Interned) -> OpenStream {
         match self.requests.route_text(route) {
@@ -267,6 +258,10 @@ impl Config {
     }
 }
 
+fn rpc_method<'a>(head: &RequestHead<'a>) -> &'a str {
+    head.uri.path().trim_start_matches('/')
+}
+
 /// `package.Service/Method`
 fn is_rpc_method(path: &str) -> bool {
     path.split_once('/')
@@ -275,7 +270,7 @@ fn is_rpc_method(path: &str) -> bool {
 
 impl fmt::Debug for RequestMetricsProbe {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("RequestMetricsProbe").field("method", &self.method.as_str()).finish_non_exhaustive()
+        f.debug_struct("RequestMetricsProbe").field("method", &self.key.method.as_str()).finish_non_exhaustive()
     }
 }
 

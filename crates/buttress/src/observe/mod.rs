@@ -52,6 +52,8 @@ mod layer;
 pub(crate) mod peer;
 #[cfg(any(feature = "trace", feature = "metrics"))]
 pub(crate) mod protocol;
+#[cfg(feature = "metrics")]
+mod request_body;
 #[cfg(any(feature = "trace", feature = "metrics", feature = "axum"))]
 mod route;
 mod service;
@@ -70,6 +72,8 @@ pub use tokio::time::Instant;
 pub use body::ObservedBody;
 pub use future::ResponseFuture;
 pub use layer::ObserveLayer;
+#[cfg(feature = "metrics")]
+pub use request_body::{CountedBody, ReadEnd};
 #[cfg(any(feature = "trace", feature = "metrics", feature = "axum"))]
 pub use route::Route;
 pub use service::Observed;

@@ -15,7 +15,9 @@ use tokio::time::timeout;
 
 use crate::classify::HttpClassifier;
 use crate::metrics::source::{ProcessSource, RuntimeMonitor};
-use crate::metrics::{MetricsEndpoint, Performance, Registry, RequestMetrics, RequestMetricsLayer};
+use crate::metrics::{
+    MetricsEndpoint, Performance, Registry, RequestBodySizeLayer, RequestMetrics, RequestMetricsLayer,
+};
 use crate::observe::ObserveLayer;
 use crate::propagate::{B3, Hosts, InjectLayer, Propagate, PropagateLayer, TrustPolicy};
 use crate::settings::{Exporter, Settings, SettingsError, TrustName};
@@ -159,6 +161,11 @@ impl Telemetry {
     /// The metrics of [`server`](Self::server), to be changed and stacked by hand.
     pub fn request_metrics(&self) -> RequestMetricsLayer {
         RequestMetricsLayer::server(&self.metrics).enabled(self.settings.measures())
+    }
+
+    /// Counts what is read of requests' bodies; belongs right around the handlers, inside of [`server`](Self::server).
+    pub fn request_body_sizes(&self) -> RequestBodySizeLayer {
+        RequestBodySizeLayer::server(&self.metrics)
     }
 
     /// The layer of a client that calls the service `name`: a span and metrics for each request, and its context in the

@@ -16,6 +16,7 @@ struct Names {
     duration: &'static str,
     active: &'static str,
     body_size: &'static str,
+    request_body_size: &'static str,
     rpc_duration: &'static str,
     requests: &'static str,
     first_byte: &'static str,
@@ -26,6 +27,7 @@ const SERVER: Names = Names {
     duration: "http.server.request.duration",
     active: "http.server.active_requests",
     body_size: "http.server.response.body.size",
+    request_body_size: "http.server.request.body.size",
     rpc_duration: "rpc.server.call.duration",
     requests: "buttress.http.server.requests",
     first_byte: "buttress.http.server.time_to_first_byte",
@@ -36,6 +38,7 @@ const CLIENT: Names = Names {
     duration: "http.client.request.duration",
     active: "http.client.active_requests",
     body_size: "http.client.response.body.size",
+    request_body_size: "http.client.request.body.size",
     rpc_duration: "rpc.client.call.duration",
     requests: "buttress.http.client.requests",
     first_byte: "buttress.http.client.time_to_first_byte",
@@ -79,6 +82,14 @@ impl Requests {
         labels.into()
     }
 
+    pub(super) fn request_labels(&self, key: &Key) -> Arc<[Label]> {
+        let mut labels = self.method_labels(key).to_vec();
+        if !key.is_grpc {
+            labels.push(Label::new("url.scheme", key.scheme.as_str()));
+        }
+        labels.into()
+    }
+
     pub(super) fn method_labels(&self, key: &Key) -> Arc<[Label]> {
         let mut labels = Vec::new();
         let route = self.template(key).map(|route| route.to_string());
@@ -104,6 +115,7 @@ pub(super) fn families(requests: &Requests) -> Vec<FamilySnapshot> {
         exchanges(requests, names.duration, false),
         exchanges(requests, names.rpc_duration, true),
         body_sizes(requests, names.body_size),
+        request_body_sizes(requests, names.request_body_size),
         active(requests, names.active),
         endings(requests, names.requests),
     ];
@@ -153,6 +165,13 @@ fn body_sizes(requests: &Requests, name: &'static str) -> FamilySnapshot {
         .filter_map(|series| histogram(&series.labels, &series.body_size, &bounds, Measure::Plain))
         .collect();
     family(name, "Size of the answers' bodies, as they were passed on", "By", Kind::Histogram, series)
+}
+
+fn request_body_sizes(requests: &Requests, name: &'static str) -> FamilySnapshot {
+    let bounds = Measure::Plain.bounds(&requests.config.size_buckets);
+    let series = requests.bodies.iter().map(|(_, series)| series);
+    let series = series.filter_map(|series| histogram(&series.labels, &series.size, &bounds, Measure::Plain)).collect();
+    family(name, "Size of the requests' bodies, as they were read", "By", Kind::Histogram, series)
 }
 
 fn exchange_series(requests: &Requests) -> impl Iterator<Item = &super::ExchangeSeries> {

@@ -30,6 +30,12 @@ pub(super) struct MethodSeries {
     pub(super) route: Arc<RouteSeries>,
 }
 
+/// Of requests' bodies, which end before anybody knows the status.
+pub(super) struct RequestBodySeries {
+    pub(super) labels: Arc<[Label]>,
+    pub(super) size: HistogramSeries,
+}
+
 /// Of requests that agree in their route.
 pub(in crate::metrics) struct RouteSeries {
     /// `None` for requests that no route matched.
@@ -80,6 +86,12 @@ impl ExchangeSeries {
         if end.at > head_at {
             self.by_method.body.record(shard, took - first_byte, Measure::Time, None);
         }
+    }
+}
+
+impl RequestBodySeries {
+    pub(super) fn new(labels: Arc<[Label]>, config: &MetricsConfig) -> Self {
+        Self { labels, size: HistogramSeries::new(config.size_buckets.clone(), None, None) }
     }
 }
 

@@ -17,6 +17,7 @@ use std::sync::{Arc, OnceLock};
 use super::buckets::nanos;
 use super::config::MetricsConfig;
 use super::overflow::Overflow;
+use super::series::Measure;
 use super::snapshot::{FamilySnapshot, Overflowed};
 use super::table::Table;
 use super::windows::Windows;
@@ -24,7 +25,7 @@ use crate::observe::End;
 use crate::shard::{Begun, Shard, Sharded};
 
 pub(super) use exchange::RouteSeries;
-use exchange::{ExchangeSeries, MethodSeries};
+use exchange::{ExchangeSeries, MethodSeries, RequestBodySeries};
 pub(super) use intern::Interned;
 use intern::Interner;
 pub(super) use key::{Failure, Key, KnownMethod, Scheme};
@@ -55,6 +56,7 @@ pub(super) struct Requests {
     exchanges: Table<u64, ExchangeSeries>,
     by_method: Table<u64, Arc<MethodSeries>>,
     by_route: Table<u64, Arc<RouteSeries>>,
+    bodies: Table<u64, RequestBodySeries>,
     beyond: OnceLock<ExchangeSeries>,
     overflow: Overflow,
 }
@@ -78,6 +80,7 @@ impl Requests {
             exchanges: Table::new(max_series),
             by_method: Table::new(max_series),
             by_route: Table::new(2 * max_routes + 4),
+            bodies: Table::new(max_series),
             beyond: OnceLock::new(),
             overflow: Overflow::default(),
         }
@@ -123,6 +126,18 @@ impl Requests {
         series.by_method.route.count(shard, end);
         // Last, so that a request which is no longer active has been counted as ended.
         self.active.of(shard, Active::new).0[key.method.index()][key.scheme as usize].end(shard);
+    }
+
+    /// Records how much was read of a request's body. What does not fit is not told apart, and not counted.
+    pub(super) fn request_body(&self, key: &Key, bytes: u64) {
+        let key = Key { version: http::Version::HTTP_11, ..*key };
+        let packed = key.packed();
+        let make = |_| (packed, RequestBodySeries::new(self.request_labels(&key), &self.config));
+        if let Some(series) = self.bodies.find_or_make(spread(packed), |known| *known == packed, make) {
+            series.size.record(Shard::mine(), bytes, Measure::Plain, None);
+        } else {
+            self.overflow.note("request body");
+        }
     }
 
     fn exchange(&self, key: &Key) -> &ExchangeSeries {

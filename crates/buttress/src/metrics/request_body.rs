@@ -1,0 +1,114 @@
+//! How large the bodies of requests are, counted as they are read.
+
+use std::fmt;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use http::Request;
+use tower_layer::Layer;
+use tower_service::Service;
+
+use super::layer::{Config, RequestMetricsLayer};
+use super::registry::Registry;
+use super::requests::Key;
+use crate::observe::{CountedBody, ReadEnd, RequestHead};
+
+/// Records `http.server.request.body.size` or `http.client.request.body.size`: the bytes that were read of each request,
+/// whatever it announced.
+///
+/// It stands apart from [`RequestMetricsLayer`] because it changes the type of the body that the inner service gets. axum
+/// and tonic take any; axum boxes it, which is an allocation for each request. Put it inside of layers that replace the
+/// body, such as decompression, to count what the handler reads, and outside to count what was sent.
+///
+/// ```
+/// use axum::{Router, routing::post};
+/// use buttress::metrics::{Registry, RequestBodySizeLayer, RequestMetricsLayer};
+///
+/// let registry = Registry::new();
+/// let app: Router = Router::new()
+///     .route("/uploads", post(async |body: String| body.len().to_string()))
+///     // Right around the handlers: what they read is what counts.
+///     .layer(RequestBodySizeLayer::server(&registry))
+///     .layer(RequestMetricsLayer::server(&registry));
+/// # let _ = app;
+/// ```
+#[derive(Clone)]
+pub struct RequestBodySizeLayer {
+    config: Arc<Config>,
+}
+
+impl RequestBodySizeLayer {
+    /// In front of a server's service.
+    pub fn server(registry: &Registry) -> Self {
+        Self { config: Arc::new(RequestMetricsLayer::server(registry).into_config()) }
+    }
+
+    /// Around a client's transport.
+    pub fn client(registry: &Registry) -> Self {
+        Self { config: Arc::new(RequestMetricsLayer::client(registry).into_config()) }
+    }
+}
+
+impl<S> Layer<S> for RequestBodySizeLayer {
+    type Service = RequestBodySize<S>;
+
+    fn layer(&self, inner: S) -> RequestBodySize<S> {
+        RequestBodySize { inner, config: Arc::clone(&self.config) }
+    }
+}
+
+/// A service whose requests' bodies are counted; of [`RequestBodySizeLayer`].
+#[derive(Clone)]
+pub struct RequestBodySize<S> {
+    inner: S,
+    config: Arc<Config>,
+}
+
+impl<S, B> Service<Request<B>> for RequestBodySize<S>
+where
+    S: Service<Request<CountedBody<B, BodySize>>>,
+{
+    type Response = S::Response;
+    type Error = S::Error;
+    type Future = S::Future;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
+        self.inner.poll_ready(cx)
+    }
+
+    fn call(&mut self, request: Request<B>) -> S::Future {
+        let key = self.config.key_of(&RequestHead::of(&request));
+        let watch = BodySize { config: Arc::clone(&self.config), key };
+        self.inner.call(request.map(|body| CountedBody::new(body, watch)))
+    }
+}
+
+/// Where a body's size is recorded when it has been read.
+pub struct BodySize {
+    config: Arc<Config>,
+    key: Key,
+}
+
+impl ReadEnd for BodySize {
+    fn end(self, bytes: u64) {
+        self.config.requests.request_body(&self.key, bytes);
+    }
+}
+
+impl fmt::Debug for BodySize {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("BodySize")
+    }
+}
+
+impl<S> fmt::Debug for RequestBodySize<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RequestBodySize").field("side", &self.config.requests.side()).finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for RequestBodySizeLayer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RequestBodySizeLayer").field("side", &self.config.requests.side()).finish_non_exhaustive()
+    }
+}
