@@ -1,0 +1,180 @@
+//! The ways in which this crate records.
+
+use std::convert::Infallible;
+use std::hint::black_box;
+use std::pin::pin;
+
+use buttress::context::{Context, TraceContext, TraceFlags};
+use buttress::metrics::{LabelValue, Registry, RequestMetrics, RequestMetricsLayer};
+use buttress::observe::{Observe, Probe, Route};
+use buttress_benches::finish;
+use bytes::Bytes;
+use http::{HeaderValue, Method, Request, Response, response};
+use http_body_util::{BodyExt, Full};
+use tower::{Layer, Service, service_fn};
+
+use crate::exchange::{Shape, with_ends, with_exchange};
+use crate::workload::{METHODS, Plain, Record, STATUSES, Subject, WORKLOAD, sets};
+
+const HEADERS: [(&str, &str); 6] = [
+    ("host", "shop.example:8080"),
+    ("user-agent", "bench/1.0"),
+    ("accept", "application/json"),
+    ("accept-encoding", "gzip"),
+    ("traceparent", "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"),
+    ("content-type", "application/json"),
+];
+
+/// What the observer of the layer does for an exchange, without the service, the future and the body around it.
+pub struct Observer {
+    name: &'static str,
+    observer: RequestMetrics,
+    shapes: Vec<Shape>,
+    /// With headers, and the head shown.
+    is_whole: bool,
+}
+
+impl Observer {
+    /// The duration of a request without headers: in flight, series, bucket, sum, window, ending, whether there is a
+    /// trace.
+    pub fn record() -> Self {
+        Self::new("buttress", false, None)
+    }
+
+    /// As [`record`](Self::record), each request in a trace that is sampled.
+    pub fn sampled() -> Self {
+        let mut trace = TraceContext::random();
+        trace.flags = TraceFlags::SAMPLED;
+        Self::new("buttress.sampled", false, Some(Context::from_trace(trace)))
+    }
+
+    /// Everything: headers looked at, first byte, body time and body size recorded as well.
+    pub fn exchange() -> Self {
+        Self::new("buttress.exchange", true, None)
+    }
+
+    fn new(name: &'static str, is_whole: bool, context: Option<Context>) -> Self {
+        let shape = |status, took| Shape { status, took, has_head: is_whole, context: context.clone() };
+        Self {
+            name,
+            observer: RequestMetricsLayer::server(&Registry::new()).observer(),
+            shapes: STATUSES
+                .iter()
+                .flat_map(|status| WORKLOAD.times.iter().map(|took| shape(*status, *took)))
+                .collect(),
+            is_whole,
+        }
+    }
+}
+
+impl Subject for Observer {
+    fn name(&self) -> &'static str {
+        self.name
+    }
+
+    fn enter(&self, body: &mut dyn FnMut(&mut dyn FnMut(usize))) {
+        let (mut requests, mut heads) = (requests(self.is_whole), STATUSES.map(head));
+        let events = WORKLOAD.rotated();
+        with_exchange(&mut |exchange| {
+            with_ends(&self.shapes, &mut |ends| {
+                body(&mut |times| {
+                    for event in events.iter().cycle().take(times).map(black_box) {
+                        let mut probe = self.observer.start(&mut requests[event.request()], exchange);
+                        if self.is_whole {
+                            probe.head(&mut heads[event.status()], exchange);
+                        }
+                        probe.end(black_box(ends[event.end()]));
+                    }
+                });
+            });
+        });
+    }
+}
+
+fn requests(has_headers: bool) -> Vec<Request<Full<Bytes>>> {
+    let all = WORKLOAD.routes.iter().flat_map(|route| METHODS.map(|method| (method, route)));
+    let request = |(method, route): (&'static str, _)| {
+        let mut request = Request::new(Full::default());
+        *request.method_mut() = Method::from_bytes(method.as_bytes()).expect("the method is one");
+        request.extensions_mut().insert(Route::from(std::sync::Arc::clone(route)));
+        if has_headers {
+            for (name, value) in HEADERS {
+                request.headers_mut().insert(name, HeaderValue::from_static(value));
+            }
+        }
+        request
+    };
+    all.map(request).collect()
+}
+
+fn head(status: u16) -> response::Parts {
+    let response = Response::builder().status(status).header("content-type", "application/json");
+    response.body(()).expect("status and header are accepted ones").into_parts().0
+}
+
+/// A whole service, watched or not.
+pub struct Whole<S> {
+    name: &'static str,
+    service: S,
+}
+
+/// A service that answers at once, and the same in [`RequestMetricsLayer`].
+pub fn layers() -> [Box<dyn Subject>; 2] {
+    let answer =
+        async |_: Request<Full<Bytes>>| Ok::<_, Infallible>(Response::new(Full::new(Bytes::from_static(b"ok"))));
+    let layer = RequestMetricsLayer::server(&Registry::new());
+    [
+        Box::new(Whole { name: "bare", service: service_fn(answer) }),
+        Box::new(Whole { name: "buttress.layer", service: layer.layer(service_fn(answer)) }),
+    ]
+}
+
+impl<S, B> Subject for Whole<S>
+where
+    S: Service<Request<Full<Bytes>>, Response = Response<B>, Error = Infallible> + Clone + Sync,
+    B: BodyExt<Data = Bytes>,
+{
+    fn name(&self) -> &'static str {
+        self.name
+    }
+
+    fn enter(&self, body: &mut dyn FnMut(&mut dyn FnMut(usize))) {
+        let (mut service, requests, events) = (self.service.clone(), requests(true), WORKLOAD.rotated());
+        body(&mut |times| {
+            for event in events.iter().cycle().take(times).map(black_box) {
+                let Ok(response) = finish(service.call(requests[event.request()].clone()));
+                let _ = black_box(finish(pin!(response.into_body()).frame()));
+            }
+        });
+    }
+}
+
+/// The convenience path: a family that is kept, labels that are looked up.
+pub fn family() -> Box<dyn Subject> {
+    let took = Registry::new().timer("http.server.request.duration");
+    let record = move |record: Record<'_>| {
+        let labels = [
+            ("http.request.method", LabelValue::Text(record.method)),
+            ("http.route", LabelValue::Text(record.route)),
+            ("http.response.status_code", LabelValue::from(record.status)),
+        ];
+        took.with(labels).record(record.took);
+    };
+    Box::new(Plain { name: "buttress.family", record, settle: || {} })
+}
+
+/// Handles that were resolved before.
+pub fn handles() -> Box<dyn Subject> {
+    let took = Registry::new().timer("http.server.request.duration");
+    let handles: Vec<_> = sets()
+        .map(|(method, route, status)| {
+            took.with([
+                ("http.request.method", LabelValue::Text(method)),
+                ("http.route", LabelValue::Text(route)),
+                ("http.response.status_code", LabelValue::from(status)),
+            ])
+        })
+        .collect();
+    let record = move |record: Record<'_>| handles[record.set].record(record.took);
+    Box::new(Plain { name: "buttress", record, settle: || {} })
+}
