@@ -4,9 +4,13 @@
 
 mod count;
 mod exchange;
+mod heap;
 mod ours;
 mod peers;
+mod registries;
+mod scrape;
 mod time;
+mod window;
 mod workload;
 
 use buttress_benches::{Counting, allocations, print};
@@ -35,6 +39,15 @@ fn main() {
         record(json, "record_handle");
         layer(json);
     }
+    if is_asked("window") {
+        window::print_all(json);
+    }
+    if is_asked("scrape") {
+        scrape::print_all(json);
+    }
+    if is_asked("heap") {
+        heap::print_all(json);
+    }
 }
 
 fn group_of(group: &str) -> Vec<Box<dyn Subject>> {
@@ -42,6 +55,7 @@ fn group_of(group: &str) -> Vec<Box<dyn Subject>> {
     match group {
         "record" => {
             subjects.push(Box::new(ours::Observer::record()));
+            subjects.push(Box::new(ours::Observer::start_only()));
             subjects.push(Box::new(ours::Observer::sampled()));
             subjects.push(Box::new(ours::Observer::exchange()));
             subjects.push(ours::family());

@@ -30,31 +30,43 @@ pub struct Observer {
     name: &'static str,
     observer: RequestMetrics,
     shapes: Vec<Shape>,
+    part: Part,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Part {
+    Start,
+    StartAndEnd,
     /// With headers, and the head shown.
-    is_whole: bool,
+    Whole,
 }
 
 impl Observer {
     /// The duration of a request without headers: in flight, series, bucket, sum, window, ending, whether there is a
     /// trace.
     pub fn record() -> Self {
-        Self::new("buttress", false, None)
+        Self::new("buttress", Part::StartAndEnd, None)
+    }
+
+    /// The first half of [`record`](Self::record): what the beginning of a request costs; nothing is recorded at its end.
+    pub fn start_only() -> Self {
+        Self::new("buttress.start", Part::Start, None)
     }
 
     /// As [`record`](Self::record), each request in a trace that is sampled.
     pub fn sampled() -> Self {
         let mut trace = TraceContext::random();
         trace.flags = TraceFlags::SAMPLED;
-        Self::new("buttress.sampled", false, Some(Context::from_trace(trace)))
+        Self::new("buttress.sampled", Part::StartAndEnd, Some(Context::from_trace(trace)))
     }
 
     /// Everything: headers looked at, first byte, body time and body size recorded as well.
     pub fn exchange() -> Self {
-        Self::new("buttress.exchange", true, None)
+        Self::new("buttress.exchange", Part::Whole, None)
     }
 
-    fn new(name: &'static str, is_whole: bool, context: Option<Context>) -> Self {
-        let shape = |status, took| Shape { status, took, has_head: is_whole, context: context.clone() };
+    fn new(name: &'static str, part: Part, context: Option<Context>) -> Self {
+        let shape = |status, took| Shape { status, took, has_head: part == Part::Whole, context: context.clone() };
         Self {
             name,
             observer: RequestMetricsLayer::server(&Registry::new()).observer(),
@@ -62,7 +74,7 @@ impl Observer {
                 .iter()
                 .flat_map(|status| WORKLOAD.times.iter().map(|took| shape(*status, *took)))
                 .collect(),
-            is_whole,
+            part,
         }
     }
 }
@@ -73,17 +85,19 @@ impl Subject for Observer {
     }
 
     fn enter(&self, body: &mut dyn FnMut(&mut dyn FnMut(usize))) {
-        let (mut requests, mut heads) = (requests(self.is_whole), STATUSES.map(head));
+        let (mut requests, mut heads) = (requests(self.part == Part::Whole), STATUSES.map(head));
         let events = WORKLOAD.rotated();
         with_exchange(&mut |exchange| {
             with_ends(&self.shapes, &mut |ends| {
                 body(&mut |times| {
                     for event in events.iter().cycle().take(times).map(black_box) {
                         let mut probe = self.observer.start(&mut requests[event.request()], exchange);
-                        if self.is_whole {
+                        if self.part == Part::Whole {
                             probe.head(&mut heads[event.status()], exchange);
                         }
-                        probe.end(black_box(ends[event.end()]));
+                        if self.part != Part::Start {
+                            probe.end(black_box(ends[event.end()]));
+                        }
                     }
                 });
             });
