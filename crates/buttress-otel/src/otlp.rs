@@ -12,11 +12,12 @@ use opentelemetry_otlp::{ExporterBuildError, SpanExporter, WithExportConfig};
 use crate::convert::resource;
 use crate::sink::ExportSink;
 
-/// Adds the OTLP exporter when the settings ask for it (`OTEL_TRACES_EXPORTER=otlp`), and installs the context bridge.
+/// Adds the OTLP exporters that the settings ask for (`OTEL_TRACES_EXPORTER=otlp`, `OTEL_METRICS_EXPORTER=otlp`), and
+/// installs the context bridge.
 ///
 /// # Errors
 ///
-/// [`OtlpError`] when the exporter cannot be made of the settings.
+/// [`OtlpError`] when an exporter cannot be made of the settings.
 ///
 /// # Panics
 ///
@@ -34,10 +35,11 @@ pub fn connect(telemetry: Telemetry) -> Result<Telemetry, OtlpError> {
         }
         _ => telemetry,
     };
-    // MERGE, once `Telemetry` owns a registry:
-    // let metrics = crate::metrics::connect(telemetry.metrics(), telemetry.settings())?;
-    // return Ok(match metrics { Some(exporter) => telemetry.with_flush(exporter), None => telemetry });
-    Ok(telemetry)
+    let metrics = crate::metrics::connect(telemetry.metrics(), telemetry.settings())?;
+    Ok(match metrics {
+        Some(exporter) => telemetry.with_flush(exporter),
+        None => telemetry,
+    })
 }
 
 /// The sink that the settings describe: endpoint, protocol, headers, timeout.

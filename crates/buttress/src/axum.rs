@@ -52,3 +52,24 @@ impl Probe for RouteProbe {
 
     fn end(self, _end: &End<'_>) {}
 }
+
+#[cfg(feature = "metrics")]
+impl crate::metrics::MetricsEndpoint {
+    /// Its pages as routes, to be merged after the layers, so that who looks at the metrics does not change them.
+    ///
+    /// ```
+    /// use axum::{Router, routing::get};
+    /// use buttress::Telemetry;
+    ///
+    /// let telemetry = Telemetry::from_env("storefront")?;
+    /// let app: Router = Router::new()
+    ///     .route("/items/{id}", get(async || "an item"))
+    ///     .layer(telemetry.server())
+    ///     .merge(telemetry.metrics_endpoint().router());
+    /// # Ok::<(), buttress::settings::SettingsError>(())
+    /// ```
+    pub fn router<S: Clone + Send + Sync + 'static>(&self) -> ::axum::Router<S> {
+        let route = |router: ::axum::Router<S>, path| router.route_service(path, self.clone());
+        Self::PATHS.into_iter().fold(::axum::Router::new(), route)
+    }
+}

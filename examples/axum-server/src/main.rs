@@ -1,4 +1,5 @@
-//! An axum server whose requests are traced, with the latest spans to look at under `/debug/spans`.
+//! An axum server whose requests are traced and measured: the latest spans are at `/debug/spans`, the metrics at
+//! `/metrics`, `/diagnostics/metrics` and `/diagnostics/performance`.
 
 #![forbid(unsafe_code)]
 
@@ -55,6 +56,8 @@ fn app(telemetry: &Telemetry) -> Router {
         .fallback(async || (StatusCode::NOT_FOUND, "nothing here\n"))
         // On the router, where the route is known, and after every route and the fallback, so that it holds for all.
         .layer(telemetry.server())
+        // After the layer, so that who looks at the metrics does not change them.
+        .merge(telemetry.metrics_endpoint().router())
         .with_state(telemetry.clone())
 }
 

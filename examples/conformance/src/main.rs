@@ -15,10 +15,8 @@ use axum::http::StatusCode;
 use axum::routing::post;
 use axum::{Router, serve};
 use buttress::Telemetry;
-use buttress::observe::Observed;
-use buttress::propagate::Inject;
 use buttress::settings::Settings;
-use buttress::trace::Trace;
+use buttress::telemetry::ClientService;
 use http::Request;
 use http::header::CONTENT_TYPE;
 use http_body_util::{BodyExt, Full};
@@ -30,7 +28,7 @@ use tokio::net::TcpListener;
 use tower::ServiceExt;
 
 /// hyper's client, inside the layers that trace each call and write its context into the headers.
-type TracedClient = Observed<Client<HttpConnector, Full<Bytes>>, (Trace, Inject)>;
+type TracedClient = ClientService<Client<HttpConnector, Full<Bytes>>>;
 
 #[derive(Deserialize)]
 struct Call {

@@ -1,4 +1,5 @@
-//! A server on hyper alone: no router, no framework, the same layer. Prints each span as a line of JSON.
+//! A server on hyper alone: no router, no framework, the same layer. Prints each span as a line of JSON, and shows its
+//! metrics at `/metrics`.
 
 #![forbid(unsafe_code)]
 
@@ -10,6 +11,7 @@ use std::pin::pin;
 use std::time::Duration;
 
 use buttress::Telemetry;
+use buttress::metrics::MetricsEndpoint;
 use buttress::observe::{Peer, Route};
 use buttress::trace::JsonLines;
 use bytes::Bytes;
@@ -21,7 +23,7 @@ use hyper_util::server::conn::auto;
 use hyper_util::server::graceful::GracefulShutdown;
 use hyper_util::service::TowerToHyperService;
 use tokio::net::{TcpListener, TcpStream};
-use tower::ServiceBuilder;
+use tower::{ServiceBuilder, ServiceExt};
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn Error>> {
@@ -51,6 +53,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
 }
 
 fn serve(stream: TcpStream, peer: SocketAddr, telemetry: &Telemetry, connections: &GracefulShutdown) {
+    let pages = telemetry.metrics_endpoint();
     let service = ServiceBuilder::new()
         // Outermost, because only the accept loop knows the peer, and the layer below looks for it.
         .map_request(move |mut request: Request<Incoming>| {
@@ -59,7 +62,15 @@ fn serve(stream: TcpStream, peer: SocketAddr, telemetry: &Telemetry, connections
         })
         // Around everything whose time shall count.
         .layer(telemetry.server())
-        .service_fn(answer);
+        .service_fn(move |request: Request<Incoming>| {
+            let pages = pages.clone();
+            async move {
+                match request.uri().path() {
+                    path if MetricsEndpoint::PATHS.contains(&path) => pages.oneshot(request).await,
+                    _ => answer(request).await,
+                }
+            }
+        });
     let builder = auto::Builder::new(TokioExecutor::new());
     let connection = builder.serve_connection(TokioIo::new(stream), TowerToHyperService::new(service)).into_owned();
     let connection = connections.watch(connection);

@@ -1,4 +1,4 @@
-//! Pages for the curious, as JSON: recent traces, one trace, the latest spans; and at `/`, where to find them.
+//! Pages for the curious: recent traces, one trace, the latest spans, metrics; and at `/`, where to find them.
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
@@ -60,7 +60,19 @@ impl Pages {
             .route("/debug/traces", get(traces))
             .route("/debug/traces/{trace_id}", get(trace))
             .route("/debug/spans", get(spans))
+            .merge(self.metrics())
             .with_state(self)
+    }
+
+    /// The metrics of the storefront, and below their names those of the others: a Prometheus would ask each by itself.
+    fn metrics(&self) -> Router<Self> {
+        self.telemetries.iter().fold(Router::new(), |router, (service, telemetry)| {
+            let pages = telemetry.metrics_endpoint();
+            if *service == STOREFRONT {
+                return router.merge(pages.router());
+            }
+            router.nest_service(&format!("/{service}"), pages)
+        })
     }
 
     /// Spans reach their sinks a little later than they end; who looks should see what is there.

@@ -12,9 +12,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use buttress::Telemetry;
-use buttress::observe::Observed;
-use buttress::propagate::Inject;
-use buttress::trace::Trace;
+use buttress::telemetry::ClientService;
 use http::uri::PathAndQuery;
 use http::{Request, Response, Uri};
 use tokio::net::TcpListener;
@@ -142,7 +140,7 @@ impl Inventory {
 
 /// The client that other services call it with.
 #[derive(Clone)]
-pub(crate) struct Client(GrpcClient<Observed<Channel, (Trace, Inject)>>);
+pub(crate) struct Client(GrpcClient<ClientService<Channel>>);
 
 impl Client {
     /// Connects with the first call.

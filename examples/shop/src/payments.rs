@@ -8,9 +8,8 @@ use std::pin::pin;
 use std::time::Duration;
 
 use buttress::Telemetry;
-use buttress::observe::{Observed, Peer, Route};
-use buttress::propagate::Inject;
-use buttress::trace::Trace;
+use buttress::observe::{Peer, Route};
+use buttress::telemetry::ClientService;
 use bytes::Bytes;
 use http::{Method, Request, Response, StatusCode, Uri};
 use http_body_util::combinators::UnsyncBoxBody;
@@ -130,7 +129,7 @@ fn answer(status: StatusCode, json: &'static str) -> Response<Body> {
 #[derive(Clone)]
 pub(crate) struct Client {
     charges: Uri,
-    http: Observed<HyperClient<HttpConnector, Full<Bytes>>, (Trace, Inject)>,
+    http: ClientService<HyperClient<HttpConnector, Full<Bytes>>>,
 }
 
 type BoxError = Box<dyn std::error::Error + Send + Sync>;

@@ -122,6 +122,9 @@ Look at
   curl http://{shop}/debug/traces              recent traces (?limit=5, ?outcome=error)
   curl http://{shop}/debug/traces/TRACE_ID     one trace across the three services
   curl http://{shop}/debug/spans               the latest spans
+  curl http://{shop}/metrics                   metrics for Prometheus
+  curl http://{shop}/diagnostics/metrics       requests, latencies, event loop as JSON
+  curl http://{shop}/diagnostics/performance   every route; /payments/diagnostics/performance of the payments
 
 Order something; the answer's x-trace-id is the trace to look at
   curl -i http://{shop}/orders -H 'content-type: application/json' -d '{{\"item\":\"lamp\",\"quantity\":2}}'

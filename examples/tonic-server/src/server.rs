@@ -1,4 +1,4 @@
-//! The server: prints each span as a line of JSON.
+//! The server: prints each span as a line of JSON, and shows its metrics at `/metrics` of the same port, over HTTP/1 too.
 
 use std::error::Error;
 use std::io;
@@ -9,6 +9,7 @@ use std::time::Duration;
 use buttress::Telemetry;
 use buttress::trace::JsonLines;
 use futures_util::{Stream, stream};
+use tonic::service::Routes;
 use tonic::transport::Server;
 use tonic::transport::server::TcpIncoming;
 use tonic::{Request, Response, Status};
@@ -21,10 +22,13 @@ pub(crate) async fn run(port: u16) -> Result<(), Box<dyn Error>> {
     let incoming = TcpIncoming::bind(SocketAddr::from((Ipv4Addr::LOCALHOST, port)))?;
     println!("tonic-server listens on http://{}", incoming.local_addr()?);
 
+    let pages = Routes::from(telemetry.metrics_endpoint().router());
     Server::builder()
+        // For Prometheus, which does not speak HTTP/2 without TLS.
+        .accept_http1(true)
         // Around every service, so that calls of unknown methods leave spans as well.
         .layer(telemetry.server())
-        .add_service(GreeterServer::new(Hello))
+        .add_routes(pages.add_service(GreeterServer::new(Hello)))
         .serve_with_incoming_shutdown(incoming, interrupted())
         .await?;
     // Last, when no call is left that could add a span.

@@ -20,7 +20,9 @@
 
 mod buckets;
 mod config;
+mod endpoint;
 mod exemplar;
+pub mod export;
 mod family;
 mod fine;
 mod instrument;
@@ -34,10 +36,12 @@ mod series;
 mod snapshot;
 pub mod source;
 mod table;
+mod ticker;
 mod windows;
 
 pub use buckets::{Buckets, BucketsError};
 pub use config::MetricsConfig;
+pub use endpoint::MetricsEndpoint;
 pub use exemplar::Exemplar;
 pub use family::Family;
 pub use fine::FineBuckets;

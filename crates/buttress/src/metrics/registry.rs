@@ -1,5 +1,6 @@
 use std::fmt;
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
+use std::time::Duration;
 
 use super::config::MetricsConfig;
 use super::family::{Family, FamilyCore};
@@ -8,6 +9,7 @@ use super::performance::{self, Performance};
 use super::requests::{Requests, Side};
 use super::snapshot::{Overflowed, Snapshot};
 use super::table::{self, Table};
+use super::ticker;
 use super::windows::{WindowUsage, Windows};
 use crate::clock::{self, Instant};
 
@@ -19,6 +21,24 @@ const MAX_FAMILIES: usize = 4096;
 /// See the [module](crate::metrics) for an example.
 #[derive(Clone)]
 pub struct Registry(Arc<Inner>);
+
+/// Whether a registry is still there, and which it is.
+#[derive(Clone)]
+pub(super) struct WeakRegistry(Weak<Inner>);
+
+impl WeakRegistry {
+    pub(super) fn is_gone(&self) -> bool {
+        self.0.strong_count() == 0
+    }
+
+    pub(super) fn is(&self, registry: &Registry) -> bool {
+        std::ptr::eq(self.0.as_ptr(), Arc::as_ptr(&registry.0))
+    }
+
+    pub(super) fn upgrade(&self) -> Option<Registry> {
+        self.0.upgrade().map(Registry)
+    }
+}
 
 struct Inner {
     config: MetricsConfig,
@@ -112,8 +132,13 @@ impl Registry {
         self.sources().push(Box::new(source));
     }
 
-    /// Asks the sources and moves the windows on. [`Telemetry`](crate::Telemetry) does it every ten seconds; without it,
-    /// call it that often.
+    /// Ticks every ten seconds, or as often as [`MetricsConfig::span`] says, from a thread that all registries of the
+    /// process share, as long as the registry is there. [`Telemetry`](crate::Telemetry) has it done.
+    pub fn start_ticking(&self) {
+        ticker::keep(self);
+    }
+
+    /// Asks the sources and moves the windows on.
     pub fn tick(&self) {
         self.tick_at(clock::now());
     }
@@ -168,6 +193,15 @@ impl Registry {
     /// Memory of the sliding windows.
     pub fn window_usage(&self) -> WindowUsage {
         self.0.windows.usage()
+    }
+
+    /// For who has to end with the registry, and must not keep it.
+    pub(super) fn downgrade(&self) -> WeakRegistry {
+        WeakRegistry(Arc::downgrade(&self.0))
+    }
+
+    pub(super) fn tick_interval(&self) -> Duration {
+        self.0.config.span.tick()
     }
 
     pub(super) fn requests(&self, side: Side) -> &Arc<Requests> {

@@ -1,4 +1,4 @@
-//! Tuples of observers: the first is outermost, so it starts first and sees head and end last.
+//! Tuples of observers, and observers that may be absent. Of a tuple the first is outermost, so it starts first and sees head and end last.
 
 use http::{Request, response};
 
@@ -28,6 +28,35 @@ macro_rules! tuple {
             }
         }
     };
+}
+
+/// None watches nothing.
+impl<B, O: Observe<B>> Observe<B> for Option<O> {
+    type Probe = Option<O::Probe>;
+
+    fn start(&self, request: &mut Request<B>, exchange: &mut Exchange) -> Self::Probe {
+        self.as_ref().map(|observer| observer.start(request, exchange))
+    }
+}
+
+impl<P: Probe> Probe for Option<P> {
+    fn head(&mut self, head: &mut response::Parts, exchange: &mut Exchange) {
+        if let Some(probe) = self {
+            probe.head(head, exchange);
+        }
+    }
+
+    fn data(&mut self, bytes: u64) {
+        if let Some(probe) = self {
+            probe.data(bytes);
+        }
+    }
+
+    fn end(self, end: &End<'_>) {
+        if let Some(probe) = self {
+            probe.end(end);
+        }
+    }
 }
 
 tuple!((A, P, 0); 0);

@@ -1,20 +1,27 @@
 //! The handle that ties the parts together, for who wants them in three lines.
 
+mod client;
+mod own;
+
 use std::fmt;
 use std::future::Future;
 use std::io;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
+use tokio::runtime::Handle;
 use tokio::time::timeout;
-use tower_layer::Layer;
 
 use crate::classify::HttpClassifier;
-use crate::observe::{ObserveLayer, Observed};
-use crate::propagate::{B3, Hosts, Inject, InjectLayer, Propagate, PropagateLayer, TrustPolicy};
+use crate::metrics::source::{ProcessSource, RuntimeMonitor};
+use crate::metrics::{MetricsEndpoint, Performance, Registry, RequestMetrics, RequestMetricsLayer};
+use crate::observe::ObserveLayer;
+use crate::propagate::{B3, Hosts, InjectLayer, Propagate, PropagateLayer, TrustPolicy};
 use crate::settings::{Exporter, Settings, SettingsError, TrustName};
 use crate::trace::{FlushError, JsonLines, Sampler, SpanRecord, SpanSink, Spans, Trace, TraceLayer};
+
+pub use client::{ClientLayer, ClientService};
 
 /// Everything of one service: its settings, its spans, its layers. Clones share everything.
 ///
@@ -31,6 +38,8 @@ pub struct Telemetry {
     settings: Arc<Settings>,
     sampler: Sampler,
     spans: Spans,
+    metrics: Registry,
+    runtime: Arc<OnceLock<RuntimeMonitor>>,
     flushes: Arc<Mutex<Vec<Arc<dyn Flush>>>>,
 }
 
@@ -44,8 +53,8 @@ pub trait Flush: Send + Sync + 'static {
     fn flush(&self) -> Pin<Box<dyn Future<Output = Result<(), FlushError>> + Send + '_>>;
 }
 
-/// Propagation and tracing of a server in one look at each request.
-pub type ServerLayer = ObserveLayer<(Propagate, Trace), HttpClassifier>;
+/// Propagation, tracing and metrics of a server in one look at each request.
+pub type ServerLayer = ObserveLayer<(Propagate, Trace, Option<RequestMetrics>), HttpClassifier>;
 
 impl Telemetry {
     /// A service of this name, with the settings of the environment.
@@ -63,7 +72,22 @@ impl Telemetry {
         if settings.enabled.value && settings.traces_exporter.value == Exporter::Console {
             spans.add_sink(JsonLines::new(io::stdout()));
         }
-        Self { sampler: settings.sampler(), settings: Arc::new(settings), spans, flushes: Arc::default() }
+        let metrics = Registry::with_config(settings.metrics_config());
+        if settings.measures() {
+            own::report(&spans, &metrics);
+            metrics.add_source(ProcessSource::new(&metrics));
+            metrics.start_ticking();
+        }
+        let this = Self {
+            sampler: settings.sampler(),
+            settings: Arc::new(settings),
+            spans,
+            metrics,
+            runtime: Arc::default(),
+            flushes: Arc::default(),
+        };
+        this.watch_runtime();
+        this
     }
 
     /// Samples servers and clients with this in place of the sampler of the settings, which can be one of its parts:
@@ -100,9 +124,11 @@ impl Telemetry {
         self
     }
 
-    /// The layer of a server: propagation and tracing, fused.
+    /// The layer of a server: propagation, tracing and metrics, fused.
     pub fn server(&self) -> ServerLayer {
-        ObserveLayer::server((self.propagate().observer(), self.trace().observer()))
+        self.watch_runtime();
+        let metrics = self.settings.measures().then(|| self.request_metrics().observer());
+        ObserveLayer::server((self.propagate().observer(), self.trace().observer(), metrics))
             .enabled(self.settings.enabled.value)
     }
 
@@ -130,7 +156,13 @@ impl Telemetry {
         TraceLayer::server(self.spans.clone()).sampler(self.sampler.clone()).enabled(self.settings.enabled.value)
     }
 
-    /// The layer of a client that calls the service `name`: a span for each request, and its context in the headers.
+    /// The metrics of [`server`](Self::server), to be changed and stacked by hand.
+    pub fn request_metrics(&self) -> RequestMetricsLayer {
+        RequestMetricsLayer::server(&self.metrics).enabled(self.settings.measures())
+    }
+
+    /// The layer of a client that calls the service `name`: a span and metrics for each request, and its context in the
+    /// headers.
     ///
     /// `name` is told as `server.address` for requests that do not name their server, as in front of a tonic channel.
     pub fn client(&self, name: &str) -> ClientLayer {
@@ -145,7 +177,9 @@ impl Telemetry {
             inject = inject.b3(B3::Multi);
         }
         let trace = TraceLayer::client(self.spans.clone()).sampler(self.sampler.clone()).server_authority(name);
-        ClientLayer { trace, inject, enabled: self.settings.enabled.value }
+        let metrics = RequestMetricsLayer::client(&self.metrics).server_authority(name);
+        let metrics = self.settings.measures().then_some(metrics);
+        ClientLayer { trace, metrics, inject, enabled: self.settings.enabled.value }
     }
 
     /// The settings in effect.
@@ -158,6 +192,28 @@ impl Telemetry {
         self.settings.explain()
     }
 
+    /// A service that shows the metrics: `/metrics` for Prometheus, `/diagnostics/metrics` and `/diagnostics/performance`
+    /// as JSON. What it tells is for operators; put it where the public cannot reach.
+    pub fn metrics_endpoint(&self) -> MetricsEndpoint {
+        let Settings { service_name, resource_attributes, metrics, .. } = &*self.settings;
+        let name = ("service.name".to_owned(), service_name.value.clone());
+        let given = resource_attributes.value.iter().filter(|(key, _)| key != "service.name").cloned();
+        MetricsEndpoint::new(&self.metrics)
+            .resource(std::iter::once(name).chain(given))
+            .prometheus(metrics.prometheus.value)
+            .internal(metrics.internal.value)
+    }
+
+    /// Every metric of this service, and where to add one's own.
+    pub fn metrics(&self) -> &Registry {
+        &self.metrics
+    }
+
+    /// How the requests that were served have done in the last minutes.
+    pub fn performance(&self) -> Performance {
+        self.metrics.performance()
+    }
+
     /// Where finished spans go.
     pub fn spans(&self) -> &Spans {
         &self.spans
@@ -166,6 +222,16 @@ impl Telemetry {
     /// The latest finished spans, newest first.
     pub fn latest_spans(&self, count: usize) -> Vec<Arc<SpanRecord>> {
         self.spans.latest(count)
+    }
+
+    /// Watches the runtime that this is called on, once there is one.
+    fn watch_runtime(&self) {
+        if let Ok(runtime) = Handle::try_current()
+            && self.settings.measures()
+            && self.settings.metrics.runtime.value
+        {
+            self.runtime.get_or_init(|| RuntimeMonitor::start_on(&self.metrics, &runtime));
+        }
     }
 
     /// Delivers what was recorded so far. Call it last, after the server has stopped.
@@ -188,44 +254,6 @@ impl Telemetry {
             flushed = flushed.and(other);
         }
         flushed
-    }
-}
-
-/// Tracing and injection of a client; of [`Telemetry::client`].
-#[derive(Clone, Debug)]
-pub struct ClientLayer {
-    trace: TraceLayer,
-    inject: InjectLayer,
-    enabled: bool,
-}
-
-impl ClientLayer {
-    /// Changes the tracing part.
-    #[must_use]
-    pub fn trace(mut self, change: impl FnOnce(TraceLayer) -> TraceLayer) -> Self {
-        self.trace = change(self.trace);
-        self
-    }
-
-    /// Changes the injecting part: which hosts see what.
-    #[must_use]
-    pub fn inject(mut self, change: impl FnOnce(InjectLayer) -> InjectLayer) -> Self {
-        self.inject = change(self.inject);
-        self
-    }
-
-    /// Wraps a client.
-    pub fn service<S>(&self, client: S) -> Observed<S, (Trace, Inject)> {
-        self.layer(client)
-    }
-}
-
-impl<S> Layer<S> for ClientLayer {
-    type Service = Observed<S, (Trace, Inject)>;
-
-    fn layer(&self, inner: S) -> Self::Service {
-        let observers = (self.trace.observer(), self.inject.observer());
-        ObserveLayer::client(observers).enabled(self.enabled).layer(inner)
     }
 }
 

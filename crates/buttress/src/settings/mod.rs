@@ -17,6 +17,18 @@
 //! | metrics interval | `OTEL_METRIC_EXPORT_INTERVAL` (milliseconds, at least 100) | 60000 |
 //! | metrics temporality | `OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE` (`cumulative`, `delta`, `lowmemory`) | `cumulative` |
 //! | metrics histograms | `OTEL_EXPORTER_OTLP_METRICS_DEFAULT_HISTOGRAM_AGGREGATION` (`explicit_bucket_histogram`, `base2_exponential_bucket_histogram`) | `explicit_bucket_histogram` |
+//! | metrics enabled | `BUTTRESS_METRICS_ENABLED`, `METRICS_ENABLED` | true |
+//! | metrics for Prometheus | `BUTTRESS_METRICS_PROMETHEUS`, `METRICS_PROMETHEUS_ENABLED` | true |
+//! | metrics at `/internal/metrics` too | `BUTTRESS_METRICS_INTERNAL` | false |
+//! | runtime lag | `BUTTRESS_METRICS_RUNTIME`, `METRICS_EVENT_LOOP_MONITORING` | true |
+//! | buckets of durations | `BUTTRESS_METRICS_BUCKETS`, `METRICS_HISTOGRAM_BUCKETS` (`http`, `page`, or milliseconds: `25,50,..`) | `http` |
+//! | sliding windows | `BUTTRESS_METRICS_WINDOW`, `METRICS_WINDOW_SIZE_SECONDS` (seconds, 10 to 10000) | 300 |
+//! | precision of windows | `BUTTRESS_METRICS_WINDOW_PRECISION` (bits, 3 to 10) | 5 |
+//! | memory of windows | `BUTTRESS_METRICS_WINDOW_BUDGET` (bytes, 65536 to 1073741824) | 16777216 |
+//! | routes told apart | `BUTTRESS_METRICS_MAX_ROUTES` (1 to 10000) | 1000 |
+//! | series of a metric | `BUTTRESS_METRICS_MAX_SERIES` (1 to 100000) | 2000 |
+//! | native histograms | `BUTTRESS_METRICS_NATIVE_HISTOGRAMS` | false |
+//! | Apdex target | `BUTTRESS_METRICS_APDEX_TARGET` (milliseconds) | 500 |
 //! | OTLP endpoint | `OTEL_EXPORTER_OTLP_{TRACES,METRICS}_ENDPOINT`, `OTEL_EXPORTER_OTLP_ENDPOINT` | of the exporter |
 //! | OTLP protocol | `OTEL_EXPORTER_OTLP_{TRACES,METRICS}_PROTOCOL`, `OTEL_EXPORTER_OTLP_PROTOCOL` (`grpc`, `http/protobuf`) | `http/protobuf` |
 //! | OTLP timeout | `OTEL_EXPORTER_OTLP_{TRACES,METRICS}_TIMEOUT`, `OTEL_EXPORTER_OTLP_TIMEOUT` (milliseconds) | 10000 |
@@ -25,12 +37,15 @@
 //! A sampling ratio without a sampler means `parentbased_traceidratio`. An empty variable counts as not set. Metrics that
 //! are exported to `prometheus` are not pushed: Prometheus finds them in any case.
 
+mod metrics;
 mod otlp;
 
 use std::fmt;
 
+use crate::metrics::MetricsConfig;
 use crate::trace::{Ratio, Sampler};
 
+pub use metrics::Metrics;
 pub use otlp::{Headers, HistogramAggregation, MetricsExport, MetricsExporterName, Otlp, OtlpProtocol, Temporality};
 
 /// A value and where it came from.
@@ -148,6 +163,8 @@ pub struct Settings {
     pub traces_otlp: Otlp,
     /// How metrics are exported.
     pub metrics_export: MetricsExport,
+    /// What is measured.
+    pub metrics: Metrics,
     /// Variables that were set but not used, because a stronger one was set too.
     pub overridden: Vec<(&'static str, &'static str)>,
 }
@@ -234,6 +251,7 @@ impl Settings {
         )?;
         let traces_otlp = Otlp::read(&mut variables, otlp::TRACES)?;
         let metrics_export = MetricsExport::read(&mut variables)?;
+        let metrics = Metrics::read(&mut variables)?;
         let mut overridden = variables.overridden;
         // A variable for all signals that one signal overrides still counts for another.
         overridden.retain(|&(weaker, _)| !traces_otlp.is_from(weaker) && !metrics_export.otlp.is_from(weaker));
@@ -251,6 +269,7 @@ impl Settings {
             traces_exporter,
             traces_otlp,
             metrics_export,
+            metrics,
             overridden,
         })
     }
@@ -266,6 +285,17 @@ impl Settings {
             SamplerName::ParentBasedAlwaysOff => Sampler::parent_based(Sampler::always_off()),
             SamplerName::ParentBasedRatio => Sampler::parent_based(ratio()),
         }
+    }
+
+    /// Whether metrics are recorded.
+    pub(crate) fn measures(&self) -> bool {
+        self.enabled.value && self.metrics.enabled.value
+    }
+
+    /// The bounds of the registry that these settings describe.
+    pub fn metrics_config(&self) -> MetricsConfig {
+        let is_exponential = self.metrics_export.histograms.value == HistogramAggregation::Exponential;
+        self.metrics.config().native_histograms(is_exponential || self.metrics.native_histograms.value)
     }
 
     /// One line for each effective setting, `name = value (source)`, and one for each variable that did not count.
@@ -288,6 +318,7 @@ impl Settings {
         line("traces_exporter", &self.traces_exporter.value, self.traces_exporter.source);
         self.traces_otlp.explain("traces", &mut line);
         self.metrics_export.explain(&mut line);
+        self.metrics.explain(&mut line);
         for (weaker, stronger) in &self.overridden {
             lines.push_str(&format!("{weaker} is set but not used, because {stronger} is set too\n"));
         }

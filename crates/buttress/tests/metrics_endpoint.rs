@@ -1,0 +1,169 @@
+//! The page of metrics as it is served: paths, methods, formats, frameworks.
+#![cfg(all(feature = "telemetry", feature = "axum"))]
+
+use std::convert::Infallible;
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::Body;
+use buttress::Telemetry;
+use buttress::metrics::source::{CacheMetrics, StreamKind, StreamMetrics};
+use buttress::metrics::{MetricsEndpoint, Registry, RequestMetricsLayer};
+use buttress::settings::Settings;
+use bytes::Bytes;
+use http::header::{ACCEPT, ALLOW, CONTENT_LENGTH, CONTENT_TYPE};
+use http::{Method, Request, Response, StatusCode};
+use http_body_util::{BodyExt, Full};
+use serde_json::{Value, json};
+use tower::{Layer, Service, ServiceExt, service_fn};
+
+fn endpoint() -> MetricsEndpoint {
+    let registry = Registry::new();
+    registry.counter("hits").with(()).add(1);
+    MetricsEndpoint::new(&registry).resource([("service.name", "shop")])
+}
+
+fn request(method: Method, path: &str) -> Request<Body> {
+    Request::builder().method(method).uri(path).body(Body::empty()).expect("a valid request")
+}
+
+async fn ask<S, B>(service: S, request: Request<Body>) -> (http::response::Parts, String)
+where
+    S: Service<Request<Body>, Response = Response<B>, Error = std::convert::Infallible>,
+    B: http_body::Body<Data: Send, Error: std::fmt::Debug>,
+{
+    let Ok(answer) = service.oneshot(request).await;
+    let (head, body) = answer.into_parts();
+    let body = body.collect().await.expect("the page is in memory").to_bytes();
+    (head, String::from_utf8(body.into()).expect("text"))
+}
+
+#[tokio::test]
+async fn who_says_nothing_gets_text_and_who_asks_for_open_metrics_gets_that() {
+    let (head, page) = ask(endpoint(), request(Method::GET, "/metrics")).await;
+    assert_eq!(head.status, StatusCode::OK);
+    assert_eq!(head.headers[CONTENT_TYPE], "text/plain; version=0.0.4; charset=utf-8");
+    assert!(page.contains("hits_total 1\n") && page.contains("target_info{service_name=\"shop\"} 1\n"), "{page}");
+
+    let mut asks = request(Method::GET, "/metrics");
+    asks.headers_mut().insert(ACCEPT, "application/openmetrics-text".parse().expect("a valid value"));
+    let (head, page) = ask(endpoint(), asks).await;
+    assert_eq!(head.headers[CONTENT_TYPE], "application/openmetrics-text; version=1.0.0; charset=utf-8");
+    assert!(page.ends_with("# EOF\n"), "{page}");
+}
+
+#[tokio::test]
+async fn head_tells_the_length_of_the_page_that_it_leaves_out() {
+    let (full, page) = ask(endpoint(), request(Method::GET, "/metrics")).await;
+    let (head, nothing) = ask(endpoint(), request(Method::HEAD, "/metrics")).await;
+    assert_eq!(head.headers, full.headers);
+    assert_eq!(head.headers[CONTENT_LENGTH], page.len().to_string());
+    assert_eq!(nothing, "");
+}
+
+#[tokio::test]
+async fn other_methods_are_not_allowed_and_other_paths_not_found() {
+    let (head, _) = ask(endpoint(), request(Method::POST, "/metrics")).await;
+    assert_eq!(head.status, StatusCode::METHOD_NOT_ALLOWED);
+    assert_eq!(head.headers[ALLOW], "GET, HEAD");
+    for path in ["/", "/metrics/", "/METRICS", "/other"] {
+        assert_eq!(ask(endpoint(), request(Method::POST, path)).await.0.status, StatusCode::NOT_FOUND, "{path}");
+    }
+}
+
+#[tokio::test]
+async fn pages_of_prometheus_can_be_turned_on_and_off() {
+    let alias = || request(Method::GET, "/internal/metrics?verbose=1");
+    assert_eq!(ask(endpoint(), alias()).await.0.status, StatusCode::NOT_FOUND);
+    assert_eq!(ask(endpoint().internal(true), alias()).await.0.status, StatusCode::OK);
+    let silent = endpoint().internal(true).prometheus(false);
+    for path in ["/metrics", "/internal/metrics"] {
+        assert_eq!(ask(silent.clone(), request(Method::GET, path)).await.0.status, StatusCode::NOT_FOUND, "{path}");
+    }
+}
+
+#[tokio::test]
+async fn it_is_a_service_for_each_place_of_a_router() {
+    let places = [
+        (Router::new().route_service("/metrics", endpoint()), "/metrics"),
+        (endpoint().router(), "/metrics"),
+        (Router::new().fallback_service(endpoint()), "/metrics"),
+        (Router::new().nest_service("/ops", endpoint()), "/ops/metrics"),
+        (Router::new().nest_service("/ops", endpoint().internal(true)), "/ops/internal/metrics"),
+    ];
+    for (router, path) in places {
+        let (head, page) = ask(router, request(Method::GET, path)).await;
+        assert_eq!(head.status, StatusCode::OK, "{path}");
+        assert!(page.contains("hits_total 1\n"), "{path}: {page}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_summary_has_the_numbers_of_a_service() {
+    let registry = Registry::new();
+    let layer = RequestMetricsLayer::server(&registry);
+    for (millis, status) in [(20, 200), (20, 200), (300, 500), (20_000, 200)] {
+        let service = layer.layer(service_fn(move |_: Request<Body>| async move {
+            tokio::time::sleep(Duration::from_millis(millis)).await;
+            Ok::<_, Infallible>(Response::builder().status(status).body(Full::<Bytes>::default()).unwrap())
+        }));
+        service.oneshot(request(Method::GET, "/")).await.unwrap();
+    }
+    let cache = CacheMetrics::new(&registry, "prices");
+    (0..3).for_each(|_| cache.hit());
+    cache.miss();
+    let socket = StreamMetrics::new(&registry, StreamKind::Websocket).open();
+    socket.message_out(10);
+
+    let (head, page) = ask(MetricsEndpoint::new(&registry), request(Method::GET, "/diagnostics/metrics")).await;
+    assert_eq!(head.headers[CONTENT_TYPE], "application/json");
+    let page: Value = serde_json::from_str(&page).unwrap();
+    assert_eq!(page["total_requests"], 4);
+    assert_eq!(page["error_rate"], 0.25);
+    assert_eq!(page["avg_latency_ms"], 5085.0);
+    let p50 = page["p50_latency_ms"].as_f64().unwrap();
+    assert!((20.0..20.7).contains(&p50), "{p50}");
+    let histogram = page["latency_histogram"].as_object().unwrap();
+    assert_eq!((&histogram["25"], &histogram["500"], &histogram["10000"]), (&json!(2), &json!(3), &json!(3)));
+    assert_eq!(histogram["+Inf"], 4);
+    assert_eq!(page["cache"], json!({ "hits": 3, "misses": 1, "evictions": 0, "hit_rate": 0.75 }));
+    assert_eq!(page["websocket"]["open_connections_estimate"], 1);
+    assert_eq!(page["websocket"]["messages_sent"], 1);
+    assert_eq!(page["event_loop"]["monitoring_active"], false);
+}
+
+#[tokio::test]
+async fn the_buckets_of_the_summary_are_those_of_the_setting() {
+    let text = "25,50,100,200,350,500,750,1000,1500,2500,5000";
+    let settings =
+        Settings::read("shop", |name| (name == "METRICS_HISTOGRAM_BUCKETS").then(|| text.to_owned())).unwrap();
+    let telemetry = Telemetry::new(settings);
+    let served = telemetry
+        .server()
+        .layer(service_fn(async |_: Request<Body>| Ok::<_, Infallible>(Response::new(Full::<Bytes>::default()))));
+    served.oneshot(request(Method::GET, "/")).await.unwrap();
+    let (_, page) = ask(telemetry.metrics_endpoint(), request(Method::GET, "/diagnostics/metrics")).await;
+    let page: Value = serde_json::from_str(&page).unwrap();
+    let bounds: Vec<&str> = page["latency_histogram"].as_object().unwrap().keys().map(String::as_str).collect();
+    // In whatever order the map of the parser has them.
+    let mut expected: Vec<&str> = text.split(',').chain(["+Inf"]).collect();
+    expected.sort_unstable();
+    assert_eq!(bounds, expected);
+    assert_eq!(page["event_loop"]["monitoring_active"], true);
+}
+
+#[tokio::test]
+async fn the_performance_page_tells_routes_and_the_process() {
+    let telemetry = Telemetry::from_env("shop").unwrap();
+    let app: Router = Router::new()
+        .route("/items/{id}", axum::routing::get(async || "item"))
+        .layer(telemetry.server())
+        .merge(telemetry.metrics_endpoint().router());
+    app.clone().oneshot(request(Method::GET, "/items/7")).await.unwrap().into_body().collect().await.unwrap();
+    telemetry.metrics().tick();
+    let (_, page) = ask(app, request(Method::GET, "/diagnostics/performance")).await;
+    let page: Value = serde_json::from_str(&page).unwrap();
+    assert_eq!(page["server"]["routes"][0]["route"], "/items/{id}");
+    assert_eq!(page["server"]["routes"][0]["endings"], json!({ "complete": 1 }));
+    assert!(page["process"]["process.uptime"].is_f64(), "{page}");
+}
