@@ -81,6 +81,6 @@ pub fn print(json: bool, name: &str, subject: &str, value: f64, unit: &str, limi
         println!(r#"{{"name":"{name}","subject":"{subject}","value":{value},"unit":"{unit}","limit":{limit}}}"#);
     } else {
         let limit = limit.map_or(String::new(), |limit| format!("  (at most {limit})"));
-        println!("{name:<34} {subject:<19} {value:>11.1} {unit}{limit}");
+        println!("{name:<36} {subject:<19} {value:>11.1} {unit}{limit}");
     }
 }

@@ -1,11 +1,10 @@
-//! Ends of exchanges, held fast: what observers are shown once, to be shown as often as one likes.
+//! An exchange and its end, held fast: what observers are shown once, to be shown as often as one likes.
 //!
 //! Nobody but the crate can make an [`Exchange`] or an [`End`]. A service whose exchanges are watched shows them to its
 //! observer, and as long as that does not return they are there to be used.
 
 use std::cell::Cell;
 use std::convert::Infallible;
-use std::time::Duration;
 
 use buttress::context::Context;
 use buttress::observe::{End, Exchange, Observe, ObserveLayer, Probe};
@@ -16,35 +15,24 @@ use http_body_util::Full;
 use tower::{Layer, Service, service_fn};
 
 /// What an end shall tell.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 pub struct Shape {
-    pub status: u16,
-    pub took: Duration,
     /// Whether it tells when the head came.
     pub has_head: bool,
     pub context: Option<Context>,
 }
 
-/// Shows an exchange.
-pub fn with_exchange(work: &mut dyn FnMut(&mut Exchange)) {
-    let shape = Shape { status: 200, took: Duration::ZERO, has_head: true, context: None };
-    Hold { shape: &shape, head: Cell::new(Some(work)), end: Cell::new(None) }.run();
-}
-
-/// Shows ends of all these shapes at once.
-pub fn with_ends(shapes: &[Shape], work: &mut dyn FnMut(&[&End<'_>])) {
-    next_end(shapes, &[], work);
-}
-
-fn next_end(shapes: &[Shape], held: &[&End<'_>], work: &mut dyn FnMut(&[&End<'_>])) {
-    let Some((shape, rest)) = shapes.split_first() else {
-        return work(held);
+/// Shows an exchange that has begun, and an end that can be changed at will.
+pub fn with_end(shape: &Shape, work: &mut dyn FnMut(&mut Exchange, End<'_>)) {
+    let mut begun = |exchange: &mut Exchange| {
+        let mut ended = |end: &End<'_>| {
+            const { assert!(!std::mem::needs_drop::<End<'_>>()) };
+            // SAFETY: it is a valid end, for as long as it is borrowed, and nothing of it is ever dropped.
+            work(exchange, unsafe { std::ptr::read(end) });
+        };
+        Hold { shape, head: Cell::new(None), end: Cell::new(Some(&mut ended)) }.run();
     };
-    let mut end = |end: &End<'_>| {
-        let held: Vec<&End<'_>> = held.iter().copied().chain([end]).collect();
-        next_end(rest, &held, work);
-    };
-    Hold { shape, head: Cell::new(None), end: Cell::new(Some(&mut end)) }.run();
+    Hold { shape, head: Cell::new(Some(&mut begun)), end: Cell::new(None) }.run();
 }
 
 struct Hold<'a> {
@@ -57,13 +45,9 @@ struct HoldProbe<'h, 'a>(&'h Hold<'a>);
 
 impl Hold<'_> {
     fn run(&self) {
-        let status = self.shape.status;
-        let answer = move |_: Request<Full<Bytes>>| {
-            let response = Response::builder().status(status).body(Full::<Bytes>::default());
-            std::future::ready(Ok::<_, Infallible>(response.expect("the status is one")))
-        };
+        let answer = |_| std::future::ready(Ok::<_, Infallible>(Response::new(Full::<Bytes>::default())));
         let mut service = ObserveLayer::server(self).layer(service_fn(answer));
-        let Ok(_) = finish(service.call(Request::new(Full::default())));
+        let Ok(_) = finish(service.call(Request::new(())));
     }
 }
 
@@ -77,11 +61,8 @@ impl<'h, 'a, B> Observe<B> for &'h Hold<'a> {
 
 impl Probe for HoldProbe<'_, '_> {
     fn head(&mut self, _head: &mut response::Parts, exchange: &mut Exchange) {
-        let Shape { took, has_head, context, .. } = self.0.shape;
-        let now = exchange.head_at.expect("the head passes by");
-        exchange.started = now - *took;
-        exchange.head_at = has_head.then(|| now - *took / 8);
-        exchange.context = context.clone();
+        exchange.head_at = self.0.shape.has_head.then_some(exchange.started);
+        exchange.context = self.0.shape.context.clone();
         if let Some(work) = self.0.head.take() {
             work(exchange);
         }

@@ -9,11 +9,11 @@ use buttress::metrics::{LabelValue, Registry, RequestMetrics, RequestMetricsLaye
 use buttress::observe::{Observe, Probe, Route};
 use buttress_benches::finish;
 use bytes::Bytes;
-use http::{HeaderValue, Method, Request, Response, response};
+use http::{HeaderValue, Method, Request, Response, StatusCode, response};
 use http_body_util::{BodyExt, Full};
 use tower::{Layer, Service, service_fn};
 
-use crate::exchange::{Shape, with_ends, with_exchange};
+use crate::exchange::{Shape, with_end};
 use crate::workload::{METHODS, Plain, Record, STATUSES, Subject, WORKLOAD, sets};
 
 const HEADERS: [(&str, &str); 6] = [
@@ -29,7 +29,7 @@ const HEADERS: [(&str, &str); 6] = [
 pub struct Observer {
     name: &'static str,
     observer: RequestMetrics,
-    shapes: Vec<Shape>,
+    shape: Shape,
     part: Part,
 }
 
@@ -66,14 +66,10 @@ impl Observer {
     }
 
     fn new(name: &'static str, part: Part, context: Option<Context>) -> Self {
-        let shape = |status, took| Shape { status, took, has_head: part == Part::Whole, context: context.clone() };
         Self {
             name,
             observer: RequestMetricsLayer::server(&Registry::new()).observer(),
-            shapes: STATUSES
-                .iter()
-                .flat_map(|status| WORKLOAD.times.iter().map(|took| shape(*status, *took)))
-                .collect(),
+            shape: Shape { has_head: part == Part::Whole, context },
             part,
         }
     }
@@ -86,20 +82,20 @@ impl Subject for Observer {
 
     fn enter(&self, body: &mut dyn FnMut(&mut dyn FnMut(usize))) {
         let (mut requests, mut heads) = (requests(self.part == Part::Whole), STATUSES.map(head));
-        let events = WORKLOAD.rotated();
-        with_exchange(&mut |exchange| {
-            with_ends(&self.shapes, &mut |ends| {
-                body(&mut |times| {
-                    for event in events.iter().cycle().take(times).map(black_box) {
-                        let mut probe = self.observer.start(&mut requests[event.request()], exchange);
-                        if self.part == Part::Whole {
-                            probe.head(&mut heads[event.status()], exchange);
-                        }
-                        if self.part != Part::Start {
-                            probe.end(black_box(ends[event.end()]));
-                        }
+        let (events, statuses) = (WORKLOAD.rotated(), STATUSES.map(|status| StatusCode::from_u16(status).ok()));
+        with_end(&self.shape, &mut |exchange, mut end| {
+            body(&mut |times| {
+                for event in events.iter().cycle().take(times).map(black_box) {
+                    let mut probe = self.observer.start(&mut requests[event.request()], exchange);
+                    if self.part == Part::Whole {
+                        probe.head(&mut heads[event.status()], exchange);
                     }
-                });
+                    if self.part != Part::Start {
+                        end.status = statuses[event.status()];
+                        end.at = end.exchange.started + event.took();
+                        probe.end(black_box(&end));
+                    }
+                }
             });
         });
     }

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use buttress::metrics::Registry;
+use buttress::metrics::export::Exposition;
 use metrics::with_local_recorder;
 use opentelemetry::KeyValue;
 use opentelemetry::metrics::MeterProvider;
@@ -60,8 +61,12 @@ fn ours_with(name: &'static str, families: usize, series: usize, windows: bool) 
 
 /// One line for each format.
 fn our_renders(registry: &Registry) -> Vec<(&'static str, Box<dyn Fn() -> usize + Send + Sync>)> {
-    let registry = registry.clone();
-    vec![("snapshot", Box::new(move || registry.snapshot().families.len()))]
+    let (read, text, open) = (registry.clone(), registry.clone(), registry.clone());
+    vec![
+        ("snapshot", Box::new(move || read.snapshot().families.len())),
+        ("text", Box::new(move || Exposition::new(&text.snapshot()).text().len())),
+        ("open_metrics", Box::new(move || Exposition::new(&open.snapshot()).open_metrics().len())),
+    ]
 }
 
 fn metrics(families: usize, series: usize) -> Registered {

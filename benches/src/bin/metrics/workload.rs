@@ -122,7 +122,7 @@ impl Event {
             method: METHODS[usize::from(self.method)],
             route: &workload.routes[usize::from(self.route)],
             status: STATUSES[usize::from(self.status)],
-            took: workload.times[usize::from(self.time)],
+            took: self.took(),
             set: self.request() * STATUSES.len() + usize::from(self.status),
         }
     }
@@ -132,9 +132,8 @@ impl Event {
         usize::from(self.route) * METHODS.len() + usize::from(self.method)
     }
 
-    /// The number of status and duration.
-    pub fn end(self) -> usize {
-        usize::from(self.status) * TIMES + usize::from(self.time)
+    pub fn took(self) -> Duration {
+        WORKLOAD.times[usize::from(self.time)]
     }
 
     pub fn status(self) -> usize {
