@@ -61,8 +61,11 @@ pub fn finish<T>(future: impl Future<Output = T>) -> T {
     }
 }
 
+/// Something to be timed, and its name.
+pub type Timed = (&'static str, Box<dyn FnMut()>);
+
 /// Nanoseconds for each subject: the least of interleaved rounds, so that noise hits all of them alike.
-pub fn nanoseconds(subjects: &mut [(&'static str, Box<dyn FnMut()>)], rounds: u32, calls: u32) -> Vec<f64> {
+pub fn nanoseconds(subjects: &mut [Timed], rounds: u32, calls: u32) -> Vec<f64> {
     let mut least = vec![f64::INFINITY; subjects.len()];
     for _ in 0..rounds {
         for (least, (_, work)) in least.iter_mut().zip(subjects.iter_mut()) {

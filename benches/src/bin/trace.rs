@@ -7,7 +7,7 @@ use std::pin::pin;
 
 use buttress::Telemetry;
 use buttress::settings::Settings;
-use buttress_benches::{Counting, allocations, finish, nanoseconds, print};
+use buttress_benches::{Counting, Timed, allocations, finish, nanoseconds, print};
 use bytes::Bytes;
 use http::{Request, Response};
 use http_body_util::{BodyExt, Full};
@@ -72,7 +72,7 @@ fn main() {
     );
     let mut plain = bare();
 
-    let mut subjects: Vec<(&'static str, Box<dyn FnMut()>)> = vec![
+    let mut subjects: Vec<Timed> = vec![
         ("bare", Box::new(move || call(&mut plain, request(true)))),
         ("server.off", Box::new(move || call(&mut disabled, request(true)))),
         ("propagate", Box::new(move || call(&mut propagated, request(true)))),

@@ -35,10 +35,13 @@ pub fn with_end(shape: &Shape, work: &mut dyn FnMut(&mut Exchange, End<'_>)) {
     Hold { shape, head: Cell::new(Some(&mut begun)), end: Cell::new(None) }.run();
 }
 
+type OnHead<'a> = dyn FnMut(&mut Exchange) + 'a;
+type OnEnd<'a> = dyn FnMut(&End<'_>) + 'a;
+
 struct Hold<'a> {
     shape: &'a Shape,
-    head: Cell<Option<&'a mut dyn FnMut(&mut Exchange)>>,
-    end: Cell<Option<&'a mut dyn FnMut(&End<'_>)>>,
+    head: Cell<Option<&'a mut OnHead<'a>>>,
+    end: Cell<Option<&'a mut OnEnd<'a>>>,
 }
 
 struct HoldProbe<'h, 'a>(&'h Hold<'a>);

@@ -14,7 +14,7 @@ use http_body_util::{BodyExt, Full};
 use tower::{Layer, Service, service_fn};
 
 use crate::exchange::{Shape, with_end};
-use crate::workload::{METHODS, Plain, Record, STATUSES, Subject, WORKLOAD, sets};
+use crate::workload::{Body, METHODS, Plain, Record, STATUSES, Subject, WORKLOAD, sets};
 
 const HEADERS: [(&str, &str); 6] = [
     ("host", "shop.example:8080"),
@@ -80,7 +80,7 @@ impl Subject for Observer {
         self.name
     }
 
-    fn enter(&self, body: &mut dyn FnMut(&mut dyn FnMut(usize))) {
+    fn enter(&self, body: &mut Body<'_>) {
         let (mut requests, mut heads) = (requests(self.part == Part::Whole), STATUSES.map(head));
         let (events, statuses) = (WORKLOAD.rotated(), STATUSES.map(|status| StatusCode::from_u16(status).ok()));
         with_end(&self.shape, &mut |exchange, mut end| {
@@ -148,7 +148,7 @@ where
         self.name
     }
 
-    fn enter(&self, body: &mut dyn FnMut(&mut dyn FnMut(usize))) {
+    fn enter(&self, body: &mut Body<'_>) {
         let (mut service, requests, events) = (self.service.clone(), requests(true), WORKLOAD.rotated());
         body(&mut |times| {
             for event in events.iter().cycle().take(times).map(black_box) {

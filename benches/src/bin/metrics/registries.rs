@@ -15,12 +15,15 @@ use prometheus_client::metrics::histogram::Histogram;
 use crate::peers::metrics_recorder;
 use crate::workload::BOUNDS;
 
+pub type Record = Box<dyn Fn(Duration) + Send + Sync>;
+pub type Render = Box<dyn Fn() -> usize + Send + Sync>;
+
 /// Histograms of one library: families times series, with one label each.
 pub struct Registered {
     pub name: &'static str,
-    pub series: Vec<Box<dyn Fn(Duration) + Send + Sync>>,
+    pub series: Vec<Record>,
     /// Every way to tell what there is; how many bytes came of it.
-    pub renders: Vec<(&'static str, Box<dyn Fn() -> usize + Send + Sync>)>,
+    pub renders: Vec<(&'static str, Render)>,
     /// Does what recording has put off.
     pub settle: Box<dyn Fn() + Send + Sync>,
 }
@@ -47,7 +50,7 @@ fn ours_without_windows(families: usize, series: usize) -> Registered {
 
 fn ours_with(name: &'static str, families: usize, series: usize, windows: bool) -> Registered {
     let registry = Registry::new();
-    let mut all: Vec<Box<dyn Fn(Duration) + Send + Sync>> = Vec::new();
+    let mut all: Vec<Record> = Vec::new();
     for name in names(families) {
         let family = registry.timer(&name).description("How long it took").windows(windows);
         for value in label_values(series) {
@@ -60,7 +63,7 @@ fn ours_with(name: &'static str, families: usize, series: usize, windows: bool) 
 }
 
 /// One line for each format.
-fn our_renders(registry: &Registry) -> Vec<(&'static str, Box<dyn Fn() -> usize + Send + Sync>)> {
+fn our_renders(registry: &Registry) -> Vec<(&'static str, Render)> {
     let (read, text, open) = (registry.clone(), registry.clone(), registry.clone());
     vec![
         ("snapshot", Box::new(move || read.snapshot().families.len())),
@@ -72,7 +75,7 @@ fn our_renders(registry: &Registry) -> Vec<(&'static str, Box<dyn Fn() -> usize 
 fn metrics(families: usize, series: usize) -> Registered {
     let recorder = metrics_recorder();
     let (handle, upkept) = (recorder.handle(), recorder.handle());
-    let mut all: Vec<Box<dyn Fn(Duration) + Send + Sync>> = Vec::new();
+    let mut all: Vec<Record> = Vec::new();
     with_local_recorder(&recorder, || {
         for name in names(families) {
             metrics::describe_histogram!(name.clone(), "How long it took");
@@ -92,10 +95,10 @@ fn metrics(families: usize, series: usize) -> Registered {
 
 fn prometheus_client(families: usize, series: usize) -> Registered {
     let mut registry = prometheus_client::registry::Registry::default();
-    let mut all: Vec<Box<dyn Fn(Duration) + Send + Sync>> = Vec::new();
+    let mut all: Vec<Record> = Vec::new();
     for name in names(families) {
-        let family: Family<Vec<(&'static str, String)>, Histogram, fn() -> Histogram> =
-            Family::new_with_constructor(|| Histogram::new(BOUNDS));
+        let make: fn() -> Histogram = || Histogram::new(BOUNDS);
+        let family = Family::<Vec<(&str, String)>, _, _>::new_with_constructor(make);
         registry.register(name, "How long it took", family.clone());
         for value in label_values(series) {
             let histogram = family.get_or_create_owned(&vec![("route", value)]);
@@ -117,7 +120,7 @@ fn prometheus_client(families: usize, series: usize) -> Registered {
 
 fn prometheus(families: usize, series: usize) -> Registered {
     let registry = prometheus::Registry::new();
-    let mut all: Vec<Box<dyn Fn(Duration) + Send + Sync>> = Vec::new();
+    let mut all: Vec<Record> = Vec::new();
     for name in names(families) {
         let options = prometheus::HistogramOpts::new(name, "How long it took").buckets(BOUNDS.to_vec());
         let family = prometheus::HistogramVec::new(options, &["route"]).expect("names and bounds are accepted ones");
@@ -148,7 +151,7 @@ fn opentelemetry(families: usize, series: usize) -> Registered {
     let exporter = exporter.expect("the registry is empty");
     let provider = SdkMeterProvider::builder().with_reader(exporter).build();
     let meter = provider.meter("bench");
-    let mut all: Vec<Box<dyn Fn(Duration) + Send + Sync>> = Vec::new();
+    let mut all: Vec<Record> = Vec::new();
     for name in names(families) {
         let family =
             meter.f64_histogram(name).with_description("How long it took").with_boundaries(BOUNDS.to_vec()).build();

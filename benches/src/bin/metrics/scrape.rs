@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use buttress_benches::{allocations, print};
 
-use crate::registries::{ALL, Make, Registered};
+use crate::registries::{ALL, Make, Registered, Render};
 use crate::time::{median, thread_time};
 use crate::workload::WORKLOAD;
 
@@ -47,13 +47,13 @@ fn print_of(json: bool, make: Make) {
         print(json, &format!("scrape.{way}.allocations"), registered.name, allocated, "allocations", None);
     }
     for (way, render) in &registered.renders {
-        print_tail(json, way, &registered, Some(render.as_ref()));
+        print_tail(json, way, &registered, Some(render));
         (registered.settle)();
     }
 }
 
 /// Records are timed one by one on this thread, while another one renders without a pause.
-fn print_tail(json: bool, way: &str, registered: &Registered, render: Option<&(dyn Fn() -> usize + Send + Sync)>) {
+fn print_tail(json: bool, way: &str, registered: &Registered, render: Option<&Render>) {
     let done = AtomicBool::new(false);
     let tails = std::thread::scope(|scope| {
         scope.spawn(|| {
@@ -81,13 +81,8 @@ impl Tail {
     fn of(registered: &Registered) -> Self {
         let mut counts = vec![0; 20_000];
         let last = counts.len() - 1;
-        let mut series = registered.series.iter().cycle();
-        let mut times = WORKLOAD.times.iter().cycle();
         let until = Instant::now() + TAIL;
-        loop {
-            let (Some(series), Some(took)) = (series.next(), times.next()) else {
-                break;
-            };
+        for (series, took) in registered.series.iter().cycle().zip(WORKLOAD.times.iter().cycle()) {
             let from = Instant::now();
             series(*took);
             let to = Instant::now();

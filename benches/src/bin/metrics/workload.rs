@@ -32,12 +32,15 @@ pub struct Event {
     time: u8,
 }
 
+/// Takes what makes so many records.
+pub type Body<'a> = dyn FnMut(&mut dyn FnMut(usize)) + 'a;
+
 /// A subject of measurement: something that records.
 pub trait Subject: Sync {
     fn name(&self) -> &'static str;
 
     /// Gets ready on this thread, and hands over what makes so many records.
-    fn enter(&self, body: &mut dyn FnMut(&mut dyn FnMut(usize)));
+    fn enter(&self, body: &mut Body<'_>);
 
     /// Does what recording has put off.
     fn settle(&self) {}
@@ -65,7 +68,7 @@ impl<F: Fn(Record<'_>) + Sync, S: Fn() + Sync> Subject for Plain<F, S> {
         self.name
     }
 
-    fn enter(&self, body: &mut dyn FnMut(&mut dyn FnMut(usize))) {
+    fn enter(&self, body: &mut Body<'_>) {
         let events = WORKLOAD.rotated();
         body(&mut |times| {
             for event in events.iter().cycle().take(times) {
