@@ -2,28 +2,38 @@
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
+use std::future::Future;
+use std::pin::pin;
+use std::task::{Context, Poll, Waker};
 use std::time::Instant;
 
 thread_local! {
     static ALLOCATIONS: Cell<u64> = const { Cell::new(0) };
+    static BYTES: Cell<i64> = const { Cell::new(0) };
 }
 
-/// Counts the allocations of each thread.
+/// Counts the allocations of each thread, and the bytes that it holds.
 pub struct Counting;
+
+fn count(allocations: u64, bytes: i64) {
+    let _ = ALLOCATIONS.try_with(|count| count.set(count.get() + allocations));
+    let _ = BYTES.try_with(|count| count.set(count.get() + bytes));
+}
 
 // SAFETY: every call goes to the system allocator unchanged; counting touches a thread-local without destructor.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        let _ = ALLOCATIONS.try_with(|count| count.set(count.get() + 1));
+        count(1, layout.size() as i64);
         unsafe { System.alloc(layout) }
     }
 
     unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+        count(0, -(layout.size() as i64));
         unsafe { System.dealloc(pointer, layout) }
     }
 
     unsafe fn realloc(&self, pointer: *mut u8, layout: Layout, size: usize) -> *mut u8 {
-        let _ = ALLOCATIONS.try_with(|count| count.set(count.get() + 1));
+        count(1, size as i64 - layout.size() as i64);
         unsafe { System.realloc(pointer, layout, size) }
     }
 }
@@ -35,8 +45,27 @@ pub fn allocations(work: impl FnOnce()) -> u64 {
     ALLOCATIONS.get() - before
 }
 
+/// Bytes that this thread holds more than before the work.
+pub fn held_bytes<T>(work: impl FnOnce() -> T) -> (T, i64) {
+    let before = BYTES.get();
+    let made = work();
+    (made, BYTES.get() - before)
+}
+
+/// Polls to the end without a runtime: nothing here ever waits.
+pub fn finish<T>(future: impl Future<Output = T>) -> T {
+    let mut future = pin!(future);
+    match future.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
+        Poll::Ready(value) => value,
+        Poll::Pending => unreachable!("the bare service answers at once"),
+    }
+}
+
+/// Something to be timed, and its name.
+pub type Timed = (&'static str, Box<dyn FnMut()>);
+
 /// Nanoseconds for each subject: the least of interleaved rounds, so that noise hits all of them alike.
-pub fn nanoseconds(subjects: &mut [(&'static str, Box<dyn FnMut()>)], rounds: u32, calls: u32) -> Vec<f64> {
+pub fn nanoseconds(subjects: &mut [Timed], rounds: u32, calls: u32) -> Vec<f64> {
     let mut least = vec![f64::INFINITY; subjects.len()];
     for _ in 0..rounds {
         for (least, (_, work)) in least.iter_mut().zip(subjects.iter_mut()) {
@@ -55,6 +84,6 @@ pub fn print(json: bool, name: &str, subject: &str, value: f64, unit: &str, limi
         println!(r#"{{"name":"{name}","subject":"{subject}","value":{value},"unit":"{unit}","limit":{limit}}}"#);
     } else {
         let limit = limit.map_or(String::new(), |limit| format!("  (at most {limit})"));
-        println!("{name:<34} {subject:<10} {value:>9.1} {unit}{limit}");
+        println!("{name:<36} {subject:<19} {value:>11.1} {unit}{limit}");
     }
 }

@@ -3,13 +3,11 @@
 //! `cargo run --release --manifest-path benches/Cargo.toml --bin trace [-- --json]`
 
 use std::convert::Infallible;
-use std::future::Future;
 use std::pin::pin;
-use std::task::{Context, Poll, Waker};
 
 use buttress::Telemetry;
 use buttress::settings::Settings;
-use buttress_benches::{Counting, allocations, nanoseconds, print};
+use buttress_benches::{Counting, Timed, allocations, finish, nanoseconds, print};
 use bytes::Bytes;
 use http::{Request, Response};
 use http_body_util::{BodyExt, Full};
@@ -41,15 +39,6 @@ fn request(sampled: bool) -> Request<Full<Bytes>> {
     request
 }
 
-/// Polls to the end without a runtime: nothing here ever waits.
-fn finish<T>(future: impl Future<Output = T>) -> T {
-    let mut future = pin!(future);
-    match future.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
-        Poll::Ready(value) => value,
-        Poll::Pending => unreachable!("the bare service answers at once"),
-    }
-}
-
 fn call<S, B>(service: &mut S, request: Request<Full<Bytes>>)
 where
     S: Service<Request<Full<Bytes>>, Response = Response<B>, Error = Infallible>,
@@ -67,7 +56,9 @@ fn telemetry(variable: &'static str, value: &'static str) -> Telemetry {
 fn main() {
     let json = std::env::args().any(|argument| argument == "--json");
     let bare = || {
-        service_fn(async |_: Request<Full<Bytes>>| Ok::<_, Infallible>(Response::new(Full::new(Bytes::from_static(b"ok")))))
+        service_fn(async |_: Request<Full<Bytes>>| {
+            Ok::<_, Infallible>(Response::new(Full::new(Bytes::from_static(b"ok"))))
+        })
     };
     let on = telemetry("", "");
     let off = telemetry("BUTTRESS_ENABLED", "false");
@@ -75,11 +66,13 @@ fn main() {
     let mut silent = ServiceBuilder::new().layer(on.propagate().echo(false)).service(bare());
     let mut traced = ServiceBuilder::new().layer(on.trace()).service(bare());
     let mut disabled = ServiceBuilder::new().layer(off.server()).service(bare());
-    let (mut unsampled, mut sampled) =
-        (ServiceBuilder::new().layer(on.server()).service(bare()), ServiceBuilder::new().layer(on.server()).service(bare()));
+    let (mut unsampled, mut sampled) = (
+        ServiceBuilder::new().layer(on.server()).service(bare()),
+        ServiceBuilder::new().layer(on.server()).service(bare()),
+    );
     let mut plain = bare();
 
-    let mut subjects: Vec<(&'static str, Box<dyn FnMut()>)> = vec![
+    let mut subjects: Vec<Timed> = vec![
         ("bare", Box::new(move || call(&mut plain, request(true)))),
         ("server.off", Box::new(move || call(&mut disabled, request(true)))),
         ("propagate", Box::new(move || call(&mut propagated, request(true)))),
