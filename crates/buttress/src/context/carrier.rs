@@ -27,7 +27,7 @@ pub fn with_current<R>(look: impl FnOnce(Option<&Context>) -> R) -> R {
 }
 
 /// Looks at the current context in its place; `look` may not enter, poll or drop a scope.
-pub(super) fn peek<R>(look: impl FnOnce(Option<&Context>) -> R) -> R {
+pub(crate) fn peek<R>(look: impl FnOnce(Option<&Context>) -> R) -> R {
     // `try_with`: a thread that ends may still log or drop requests after its locals are gone.
     let mut look = Some(look);
     let mut look = |context: Option<&Context>| (look.take().expect("called once"))(context);

@@ -8,7 +8,19 @@ pub(crate) const METHODS: [&str; 10] =
 
 /// Its place among [`METHODS`].
 pub(crate) fn known_method(method: &Method) -> Option<usize> {
-    METHODS.into_iter().position(|known| known == method.as_str())
+    Some(match *method {
+        Method::GET => 0,
+        Method::POST => 1,
+        Method::PUT => 2,
+        Method::DELETE => 3,
+        Method::HEAD => 4,
+        Method::OPTIONS => 5,
+        Method::PATCH => 6,
+        Method::CONNECT => 7,
+        Method::TRACE => 8,
+        Method::QUERY => 9,
+        _ => return None,
+    })
 }
 
 /// `network.protocol.version`
@@ -21,4 +33,17 @@ pub(crate) fn version_text(version: Version) -> Option<&'static str> {
         Version::HTTP_3 => "3",
         _ => return None,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_known_method_has_its_own_place() {
+        for (at, name) in METHODS.into_iter().enumerate() {
+            assert_eq!(known_method(&Method::from_bytes(name.as_bytes()).unwrap()), Some(at));
+        }
+        assert_eq!(known_method(&Method::from_bytes(b"get").unwrap()), None);
+    }
 }

@@ -40,16 +40,19 @@ impl<W: Word> Counters<W> {
     }
 
     pub(crate) fn record(&self, shard: Shard, value: u64, is_error: bool) {
-        let parts = self.precision.parts();
-        let counts = self.shards.of(shard, || Counts::new(self.precision.buckets() / parts));
-        let index = self.precision.index(value);
-        let power = counts.powers[index / parts].get_or_init(|| (0..parts).map(|_| W::zero()).collect());
+        let counts = self.shards.of(shard, || Counts::new(self.precision));
+        let (power, part) = self.precision.place(self.precision.index(value));
+        let power = &counts.powers[power];
+        let parts = match power.get() {
+            Some(parts) => parts,
+            None => power.get_or_init(|| (0..self.precision.parts()).map(|_| W::zero()).collect()),
+        };
         // Before the bucket, so that who sees the value counted sees its sum and its error too.
         shard.add(&counts.sum, value);
         if is_error {
             shard.add(&counts.errors, 1);
         }
-        shard.add(&power[index % parts], 1);
+        shard.add(&parts[part], 1);
     }
 
     pub(crate) fn totals(&self) -> Totals {
@@ -87,7 +90,9 @@ impl<W: Word> Counters<W> {
 }
 
 impl<W: Word> Counts<W> {
-    fn new(powers: usize) -> Self {
+    fn new(precision: Precision) -> Self {
+        let (last, _) = precision.place(precision.buckets() - 1);
+        let powers = last + 1;
         Self { sum: W::zero(), errors: W::zero(), powers: (0..powers).map(|_| OnceLock::new()).collect() }
     }
 }

@@ -41,6 +41,11 @@ impl Precision {
         1 << self.0
     }
 
+    /// The power of two of a bucket, and its place among the parts of that.
+    pub(crate) fn place(self, index: usize) -> (usize, usize) {
+        (index >> self.0, index & (self.parts() - 1))
+    }
+
     /// The bucket of a value.
     pub(crate) fn index(self, value: u64) -> usize {
         let value = value.min(LARGEST);

@@ -176,3 +176,17 @@ impl fmt::Debug for SlidingWindow {
         f.debug_struct("SlidingWindow").field("span", &self.span).finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_reader_in_the_middle_holds_up_nobody_who_records() {
+        let window = SlidingWindow::new(Span::default(), Precision::DEFAULT);
+        let reading = window.ring();
+        std::thread::scope(|scope| scope.spawn(|| window.record(1)).join()).expect("it does not wait");
+        drop(reading);
+        assert_eq!(window.read(clock::now()).count(), 1);
+    }
+}
