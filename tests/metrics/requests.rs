@@ -6,7 +6,7 @@ use std::panic::resume_unwind;
 use std::time::Duration;
 
 use buttress::classify::{Ending, Outcome};
-use buttress::metrics::{Registry, RequestBodySizeLayer, RequestMetricsLayer};
+use buttress::metrics::{Registry, RequestBodySizeLayer, RequestMetricsLayer, RouteMetrics};
 use buttress::observe::{Observe, ObserveLayer, Route};
 use buttress_tests::numbers::{count, family, histograms, labels, sum, total};
 use buttress_tests::plan::{Plan, Running, plans};
@@ -339,6 +339,24 @@ async fn the_size_of_a_request_is_what_was_read_of_it() {
         let labels = [("http.route", route), ("http.request.method", "POST"), ("url.scheme", "http")];
         assert_eq!((count(&registry, size, &labels), sum(&registry, size, &labels)), (1, read), "{route}");
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_route_without_a_layer_counts_into_the_same_series() {
+    let registry = Registry::new();
+    send(&registry, get("/items/7")).await;
+    let route = RouteMetrics::server(&registry, "/items/{id}");
+    let request = route.start(&Method::GET);
+    assert_eq!(total(&registry, ACTIVE, &[]), 1);
+    tokio::time::advance(Duration::from_millis(80)).await;
+    request.end(StatusCode::OK);
+    route.start(&Method::GET).end(StatusCode::SERVICE_UNAVAILABLE);
+    drop(route.start(&Method::GET));
+    let of = |status| [("http.route", "/items/{id}"), ("http.response.status_code", status)];
+    assert_eq!((count(&registry, DURATION, &of("200")), sum(&registry, DURATION, &of("200"))), (2, 0.08));
+    assert_eq!(count(&registry, DURATION, &[("error.type", "503")]), 1);
+    let ended = |ending| total(&registry, REQUESTS, &[("buttress.ending", ending), ("http.route", "/items/{id}")]);
+    assert_eq!((ended("complete"), ended("dropped_before_head"), total(&registry, ACTIVE, &[])), (3, 1, 0));
 }
 
 /// The layer as an observer, so that plans can be run behind it.

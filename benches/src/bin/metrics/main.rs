@@ -54,6 +54,7 @@ fn group_of(group: &str) -> Vec<Box<dyn Subject>> {
     let mut subjects = vec![workload::idle()];
     match group {
         "record" => {
+            subjects.push(ours::route());
             subjects.push(Box::new(ours::Observer::record()));
             subjects.push(Box::new(ours::Observer::start_only()));
             subjects.push(Box::new(ours::Observer::sampled()));

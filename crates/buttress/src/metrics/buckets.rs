@@ -67,6 +67,7 @@ impl Buckets {
     }
 
     /// The bucket of a value.
+    #[inline]
     pub(crate) fn index(&self, value: u64) -> usize {
         self.0.partition_point(|bound| *bound < value)
     }

@@ -10,7 +10,7 @@ use tower_layer::Layer;
 use super::registry::Registry;
 use super::requests::{Failure, Interned, Key, KnownMethod, Requests, Scheme, Side};
 use super::source::{OpenStream, StreamKind, StreamMetrics};
-use crate::classify::{GrpcCode, How, HttpClassifier, is_grpc};
+use crate::classify::{GrpcCode, How, HttpClassifier};
 use crate::observe::peer::{self, X_FORWARDED_PROTO};
 use crate::observe::{End, Exchange, Observe, ObserveLayer, Observed, Probe, RequestHead, Route};
 use crate::shard::{self, Shard};
@@ -28,7 +28,9 @@ pub struct RequestMetricsLayer {
     enabled: bool,
 }
 
+/// On cache lines of its own, because each thread has a copy whose references it counts.
 #[derive(Clone)]
+#[repr(align(128))]
 pub(super) struct Config {
     registry: Registry,
     pub(super) requests: Arc<Requests>,
@@ -130,9 +132,9 @@ pub struct RequestMetrics {
 impl<B> Observe<B> for RequestMetrics {
     type Probe = RequestMetricsProbe;
 
-    fn start(&self, request: &mut Request<B>, _exchange: &mut Exchange) -> RequestMetricsProbe {
+    fn start(&self, request: &mut Request<B>, exchange: &mut Exchange) -> RequestMetricsProbe {
         let config = Shard::mine().pick(&self.copies);
-        RequestMetricsProbe::start(config, &RequestHead::of(request))
+        RequestMetricsProbe::start(config, &RequestHead::of(request), exchange.is_grpc)
     }
 }
 
@@ -147,8 +149,8 @@ pub struct RequestMetricsProbe {
 }
 
 impl RequestMetricsProbe {
-    fn start(config: &Arc<Config>, head: &RequestHead<'_>) -> Self {
-        let key = config.key_of(head);
+    fn start(config: &Arc<Config>, head: &RequestHead<'_>, is_grpc: bool) -> Self {
+        let key = config.key_of(head, is_grpc);
         if key.method == KnownMethod::OTHER {
             config.requests.note_unknown_method(head.method);
         }
@@ -201,8 +203,7 @@ impl Probe for RequestMetricsProbe {
 
 impl Config {
     /// What the head of a request tells.
-    pub(super) fn key_of(&self, head: &RequestHead<'_>) -> Key {
-        let is_grpc = is_grpc(head.headers);
+    pub(super) fn key_of(&self, head: &RequestHead<'_>, is_grpc: bool) -> Key {
         let route = match self.requests.side() {
             _ if is_grpc => self.requests.known_rpc_method(rpc_method(head)),
             Side::Server => Route::text_of(head.extensions).map(|template| self.requests.route(template)),
@@ -232,8 +233,10 @@ impl Config {
 
     fn scheme_of(&self, head: &RequestHead<'_>) -> Scheme {
         let forwarded = match self.requests.side() {
-            Side::Server => peer::scheme(head.headers.get(FORWARDED), head.headers.get(X_FORWARDED_PROTO)),
-            Side::Client => None,
+            Side::Server if !head.headers.is_empty() => {
+                peer::scheme(head.headers.get(FORWARDED), head.headers.get(X_FORWARDED_PROTO))
+            }
+            _ => None,
         };
         forwarded.or_else(|| head.uri.scheme_str()).map_or(self.scheme, Scheme::of)
     }

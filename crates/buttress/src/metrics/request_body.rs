@@ -11,6 +11,7 @@ use tower_service::Service;
 use super::layer::{Config, RequestMetricsLayer};
 use super::registry::Registry;
 use super::requests::Key;
+use crate::classify::is_grpc;
 use crate::observe::{CountedBody, ReadEnd, RequestHead};
 
 /// Records `http.server.request.body.size` or `http.client.request.body.size`: the bytes that were read of each request,
@@ -77,7 +78,7 @@ where
     }
 
     fn call(&mut self, request: Request<B>) -> S::Future {
-        let key = self.config.key_of(&RequestHead::of(&request));
+        let key = self.config.key_of(&RequestHead::of(&request), is_grpc(request.headers()));
         let watch = BodySize { config: Arc::clone(&self.config), key };
         self.inner.call(request.map(|body| CountedBody::new(body, watch)))
     }

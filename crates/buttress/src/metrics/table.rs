@@ -38,6 +38,7 @@ impl<K, V> Table<K, V> {
     }
 
     /// The value of the key that `is` this one.
+    #[inline]
     pub(crate) fn find(&self, hash: u64, is: impl Fn(&K) -> bool) -> Option<&V> {
         let level = self.levels[self.newest.load(Ordering::Acquire)].get()?;
         let mask = level.len() - 1;
@@ -53,6 +54,7 @@ impl<K, V> Table<K, V> {
     }
 
     /// As [`find`](Self::find), made when it is not there; `None` when the table is full.
+    #[inline]
     pub(crate) fn find_or_make(
         &self,
         hash: u64,

@@ -119,6 +119,8 @@ pub struct Exchange {
     pub head_at: Option<Instant>,
     /// The context in which the inner service runs; the caller's when there is none.
     pub context: Option<Context>,
+    /// Whether it speaks gRPC, by its content type.
+    pub is_grpc: bool,
 }
 
 /// The end of an exchange.

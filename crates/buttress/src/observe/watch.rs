@@ -42,8 +42,9 @@ impl<P: Probe, C: Classify> Watch<P, C> {
             Method::CONNECT => Asked::Connect,
             _ => Asked::Other,
         };
-        let mut exchange = Exchange { started: clock::now(), head_at: None, context: None };
-        let grpc = is_grpc(request.headers()).then_some(Grpc::UNANSWERED);
+        let is_grpc = is_grpc(request.headers());
+        let mut exchange = Exchange { started: clock::now(), head_at: None, context: None, is_grpc };
+        let grpc = is_grpc.then_some(Grpc::UNANSWERED);
         let probe = layer.observer.start(request, &mut exchange);
         Self {
             probe: Some(probe),

@@ -53,6 +53,7 @@ impl Shard {
     pub(crate) const SHARED: Self = Self(0);
 
     /// This thread's.
+    #[inline]
     pub(crate) fn mine() -> Self {
         let shard = MINE.get();
         if shard == UNDECIDED { Self(lease()) } else { Self(shard) }
@@ -64,6 +65,7 @@ impl Shard {
     }
 
     /// Adds to a word of this shard. Whoever reads the new value with `Acquire` sees what this thread did before.
+    #[inline]
     pub(crate) fn add<W: Word>(self, word: &W, value: u64) {
         if self == Self::SHARED {
             word.fetch_add(value, Ordering::Release);
@@ -84,10 +86,12 @@ impl<W: Word> Begun<W> {
         Self { started: W::zero(), ended: W::zero() }
     }
 
+    #[inline]
     pub(crate) fn start(&self, shard: Shard) {
         shard.add(&self.started, 1);
     }
 
+    #[inline]
     pub(crate) fn end(&self, shard: Shard) {
         shard.add(&self.ended, 1);
     }
@@ -164,6 +168,7 @@ impl<T> Sharded<T> {
     }
 
     /// The copy to write.
+    #[inline]
     pub(crate) fn of(&self, shard: Shard, make: impl FnOnce() -> T) -> &T {
         let slot = &self.shards[shard.0];
         match slot.get() {

@@ -15,7 +15,7 @@ use super::recording::{Finish, Recording, Subject};
 use super::sampler::{SampleInput, Sampler};
 use super::span::{SpanKind, SpanLink};
 use super::spans::Spans;
-use crate::classify::{HttpClassifier, is_grpc};
+use crate::classify::HttpClassifier;
 use crate::context::{self, Annotations, Context, TraceContext};
 use crate::observe::{End, Exchange, Observe, ObserveLayer, Observed, Probe, RequestHead, When};
 
@@ -217,7 +217,7 @@ impl Trace {
         if let Some(left) = shared.and_then(|shared| shared.restarted_from) {
             links.push(SpanLink::new(left, "restarted"));
         }
-        let mut http = HttpExchange::new(head, is_grpc(head.headers), self.config.capture_for(head));
+        let mut http = HttpExchange::new(head, exchange.is_grpc, self.config.capture_for(head));
         if let Some(Resend { count, previous }) = head.extensions.get() {
             http.resend_count = *count;
             links.extend(previous.map(|previous| SpanLink::new(previous, "previous_attempt")));

@@ -39,6 +39,7 @@ impl<W: Word> Counters<W> {
         self.precision
     }
 
+    #[inline]
     pub(crate) fn record(&self, shard: Shard, value: u64, is_error: bool) {
         let counts = self.shards.of(shard, || Counts::new(self.precision));
         let (power, part) = self.precision.place(self.precision.index(value));

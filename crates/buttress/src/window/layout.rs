@@ -42,11 +42,13 @@ impl Precision {
     }
 
     /// The power of two of a bucket, and its place among the parts of that.
+    #[inline]
     pub(crate) fn place(self, index: usize) -> (usize, usize) {
         (index >> self.0, index & (self.parts() - 1))
     }
 
     /// The bucket of a value.
+    #[inline]
     pub(crate) fn index(self, value: u64) -> usize {
         let value = value.min(LARGEST);
         let shift = (63 - (value | 1).leading_zeros()).saturating_sub(u32::from(self.0));

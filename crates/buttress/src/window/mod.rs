@@ -130,6 +130,7 @@ impl SlidingWindow {
         self.count(Shard::mine(), value, true);
     }
 
+    #[inline]
     pub(crate) fn count(&self, shard: Shard, value: u64, is_error: bool) {
         self.counters.record(shard, value, is_error);
     }

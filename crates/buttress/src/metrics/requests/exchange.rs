@@ -2,14 +2,14 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use super::super::buckets::nanos;
 use super::super::config::MetricsConfig;
 use super::super::labels::Label;
 use super::super::series::{HistogramSeries, Measure};
-use super::duration;
 use crate::classify::{Ending, Outcome};
-use crate::clock;
+use crate::context::TraceContext;
 use crate::observe::End;
 use crate::shard::{Shard, Sharded};
 use crate::window::SlidingWindow;
@@ -71,12 +71,20 @@ impl ExchangeSeries {
         }
     }
 
-    pub(super) fn record(&self, shard: Shard, end: &End<'_>) {
-        let took = duration(end);
-        let sampled = end.exchange.context.as_ref().filter(|context| context.is_sampled());
-        let exemplar = sampled.map(|context| (context.trace(), clock::unix_nanos(end.at)));
-        self.duration.record(shard, took, Measure::Time, exemplar.as_ref().map(|(trace, at)| (trace, *at)));
-        self.by_method.route.window.count(shard, took / 1000, end.outcome.is_error());
+    pub(super) fn record(
+        &self,
+        shard: Shard,
+        took: Duration,
+        exemplar: Option<(&TraceContext, u64)>,
+        outcome: Outcome,
+    ) {
+        let took = nanos(took);
+        self.duration.record(shard, took, Measure::Time, exemplar);
+        self.by_method.route.window.count(shard, took / 1000, outcome.is_error());
+    }
+
+    /// What came after the head, if there was one.
+    pub(super) fn record_body(&self, shard: Shard, end: &End<'_>) {
         let Some(head_at) = end.exchange.head_at else {
             return;
         };
@@ -84,7 +92,7 @@ impl ExchangeSeries {
         self.by_method.first_byte.record(shard, first_byte, Measure::Time, None);
         self.body_size.record(shard, end.body_bytes, Measure::Plain, None);
         if end.at > head_at {
-            self.by_method.body.record(shard, took - first_byte, Measure::Time, None);
+            self.by_method.body.record(shard, nanos(end.at - head_at), Measure::Time, None);
         }
     }
 }
@@ -107,9 +115,9 @@ impl RouteSeries {
         Self { template, is_grpc, window, endings: Sharded::new() }
     }
 
-    pub(super) fn count(&self, shard: Shard, end: &End<'_>) {
+    pub(super) fn count(&self, shard: Shard, ending: Ending, outcome: Outcome) {
         let endings = self.endings.of(shard, Endings::default);
-        shard.add(&endings.0[end.how.ending() as usize][end.outcome as usize], 1);
+        shard.add(&endings.0[ending as usize][outcome as usize], 1);
     }
 
     /// Every ending that came about, with how often.

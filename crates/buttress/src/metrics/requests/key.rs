@@ -81,6 +81,7 @@ pub(in crate::metrics) struct Key {
 impl Key {
     /// One bit for gRPC, four for the method, two for the scheme, three for the version, ten for the status, twelve for the
     /// failure, sixteen each for route and host: 64.
+    #[inline]
     pub(in crate::metrics) fn packed(&self) -> u64 {
         let status = match self.is_grpc {
             // gRPC's statuses are told by their own code.

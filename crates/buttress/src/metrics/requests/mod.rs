@@ -13,14 +13,17 @@ mod intern;
 mod key;
 
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
-use super::buckets::nanos;
 use super::config::MetricsConfig;
 use super::overflow::Overflow;
 use super::series::Measure;
 use super::snapshot::{FamilySnapshot, Overflowed};
 use super::table::Table;
 use super::windows::Windows;
+use crate::classify::{Ending, Outcome};
+use crate::clock;
+use crate::context::{self, Context};
 use crate::observe::End;
 use crate::shard::{Begun, Shard, Sharded};
 
@@ -111,6 +114,10 @@ impl Requests {
         Failure::of(end.error_type, |name| self.errors.intern(name))
     }
 
+    pub(super) fn failure_named(&self, name: &'static str) -> Failure {
+        Failure::Named(self.errors.intern(name))
+    }
+
     #[cold]
     pub(super) fn note_unknown_method(&self, method: &http::Method) {
         self.unknown_methods.note(method.as_str());
@@ -121,9 +128,27 @@ impl Requests {
         let shard = Shard::mine();
         let series = self.exchange(key);
         if !is_stream {
-            series.record(shard, end);
+            let trace = end.exchange.context.as_ref().filter(|context| context.is_sampled()).map(Context::trace);
+            let exemplar = trace.as_ref().map(|trace| (trace, clock::unix_nanos(end.at)));
+            let took = end.at.saturating_duration_since(end.exchange.started);
+            series.record(shard, took, exemplar, end.outcome);
+            series.record_body(shard, end);
         }
-        series.by_method.route.count(shard, end);
+        self.over(shard, key, series, end.how.ending(), end.outcome);
+    }
+
+    /// As [`end`](Self::end), of a request that nobody watched; its trace is the current one.
+    pub(super) fn end_of_route(&self, key: &Key, ending: Ending, outcome: Outcome, took: Duration) {
+        let shard = Shard::mine();
+        let series = self.exchange(key);
+        let trace = context::peek(|context| context.filter(|context| context.is_sampled()).map(Context::trace));
+        let exemplar = trace.as_ref().map(|trace| (trace, clock::unix_nanos(clock::now())));
+        series.record(shard, took, exemplar, outcome);
+        self.over(shard, key, series, ending, outcome);
+    }
+
+    fn over(&self, shard: Shard, key: &Key, series: &ExchangeSeries, ending: Ending, outcome: Outcome) {
+        series.by_method.route.count(shard, ending, outcome);
         // Last, so that a request which is no longer active has been counted as ended.
         self.active.of(shard, Active::new).0[key.method.index()][key.scheme as usize].end(shard);
     }
@@ -231,11 +256,8 @@ impl Active {
     }
 }
 
-/// Packed keys differ in few bits; the slots want all of them (Fibonacci hashing, Knuth, volume 3, section 6.4).
+/// Packed keys differ in few bits; the slots want all of them (folded multiplication, as wyhash and foldhash have it).
 fn spread(packed: u64) -> u64 {
-    packed.wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(32)
-}
-
-pub(super) fn duration(end: &End<'_>) -> u64 {
-    nanos(end.at.saturating_duration_since(end.exchange.started))
+    let wide = u128::from(packed) * 0x9e37_79b9_7f4a_7c15;
+    wide as u64 ^ (wide >> 64) as u64
 }
