@@ -31,6 +31,7 @@ pub fn connect(telemetry: Telemetry) -> Result<Telemetry, OtlpError> {
     let telemetry = match telemetry.settings().traces_exporter.value {
         Exporter::Otlp => {
             let sink = otlp(telemetry.settings())?;
+            sink.report(telemetry.metrics());
             telemetry.with_sink(sink)
         }
         _ => telemetry,

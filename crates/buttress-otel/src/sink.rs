@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::time::Duration;
 
+use buttress::metrics::Registry;
 use buttress::trace::{FlushError, SpanRecord, SpanSink};
 use opentelemetry::InstrumentationScope;
 use opentelemetry_sdk::Resource;
@@ -45,6 +46,16 @@ struct Counters {
     exported: AtomicU64,
     failed: AtomicU64,
     dropped: AtomicU64,
+}
+
+impl Counters {
+    fn stats(&self) -> ExportStats {
+        ExportStats {
+            exported: self.exported.load(Relaxed),
+            failed: self.failed.load(Relaxed),
+            dropped: self.dropped.load(Relaxed),
+        }
+    }
 }
 
 enum Message {
@@ -90,11 +101,26 @@ impl ExportSink {
 
     /// How many spans were exported, failed and dropped.
     pub fn stats(&self) -> ExportStats {
-        ExportStats {
-            exported: self.counters.exported.load(Relaxed),
-            failed: self.counters.failed.load(Relaxed),
-            dropped: self.counters.dropped.load(Relaxed),
-        }
+        self.counters.stats()
+    }
+
+    /// Tells these numbers to a registry at each tick, as `otel.sdk.exporter.span.exported`.
+    pub(crate) fn report(&self, registry: &Registry) {
+        let family = registry
+            .counter("otel.sdk.exporter.span.exported")
+            .unit("{span}")
+            .description("Spans that the exporter is done with, and why when the collector did not get them");
+        let component = ("otel.component.type", "buttress_otel");
+        let exported = family.with([component]);
+        let failed = family.with([component, ("error.type", "export_failed")]);
+        let dropped = family.with([component, ("error.type", "queue_full")]);
+        let counters = Arc::clone(&self.counters);
+        registry.add_source(move |_now| {
+            let stats = counters.stats();
+            exported.advance_to(stats.exported);
+            failed.advance_to(stats.failed);
+            dropped.advance_to(stats.dropped);
+        });
     }
 }
 

@@ -226,6 +226,20 @@ fn stacked_layers_allocate_as_little_as_fused_ones() {
     assert_eq!(over_bare("sampled, stacked", &stacked, 0), over_bare("sampled, fused", &fused(&silent(), &trace), 0));
 }
 
+#[cfg(feature = "metrics")]
+#[test]
+fn counting_and_timing_requests_allocates_nothing() {
+    use buttress::metrics::{Registry, RequestMetricsLayer};
+
+    let metrics = RequestMetricsLayer::server(&Registry::new());
+    assert_eq!(over_bare("metrics", &metrics, 0), 0);
+    assert_eq!(over_bare("metrics of a client", &RequestMetricsLayer::client(&Registry::new()), 0), 0);
+    let (propagate, trace) = (silent(), sampled_by(Sampler::always_on()));
+    let all = ObserveLayer::server((propagate.observer(), trace.observer(), metrics.observer()));
+    let without = over_bare("sampled", &fused(&propagate, &trace), 0);
+    assert_eq!(over_bare("sampled, with metrics and exemplars", &all, 0), without);
+}
+
 #[test]
 fn injecting_allocates_the_one_value_that_changes() {
     let incoming = TraceContext::from_headers(request().headers()).unwrap().unwrap();
