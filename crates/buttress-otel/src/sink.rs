@@ -104,8 +104,9 @@ impl ExportSink {
         self.counters.stats()
     }
 
-    /// Tells these numbers to a registry at each tick, as `otel.sdk.exporter.span.exported`.
-    pub(crate) fn report(&self, registry: &Registry) {
+    /// Tells these numbers to a registry at each tick, as `otel.sdk.exporter.span.exported`. The exporters that the settings
+    /// ask for report by themselves.
+    pub fn report(&self, registry: &Registry) {
         let family = registry
             .counter("otel.sdk.exporter.span.exported")
             .unit("{span}")

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use buttress::Telemetry;
 use buttress::settings::Settings;
+use buttress_tests::numbers::total;
 use opentelemetry_proto::tonic::collector::trace::v1::trace_service_server::{TraceService, TraceServiceServer};
 use opentelemetry_proto::tonic::collector::trace::v1::{ExportTraceServiceRequest, ExportTraceServiceResponse};
 use opentelemetry_proto::tonic::common::v1::any_value::Value;
@@ -65,6 +66,8 @@ async fn assert_arrived(telemetry: &Telemetry, mut received: Received<ExportTrac
     expected.sort();
     assert_eq!(ids, expected);
     assert!(spans.iter().all(|span| span.name == "GET" && span.kind == 2));
+    telemetry.metrics().tick();
+    assert_eq!(total(telemetry.metrics(), "otel.sdk.exporter.span.exported", &[]), 3);
 }
 
 #[tokio::test]

@@ -82,6 +82,31 @@ fn a_window_folds_into_an_hdrhistogram_bucket_for_bucket() {
     }
 }
 
+#[cfg(feature = "hdr-v2")]
+#[test]
+fn two_instances_are_merged_by_what_they_serialise() {
+    use base64::Engine;
+    use hdrhistogram::serialization::Deserializer;
+
+    let (one, other) = (lognormal(10_000, 6), lognormal(10_000, 7));
+    let serialised = |values: &[u64]| {
+        let window = SlidingWindow::new(Span::default(), Precision::TWO_DIGITS);
+        values.iter().for_each(|value| window.record(*value));
+        window.read(Instant::now()).to_hdr_v2()
+    };
+    let read = |text: &str| -> hdrhistogram::Histogram<u64> {
+        let packed = base64::engine::general_purpose::STANDARD.decode(text).unwrap();
+        Deserializer::new().deserialize(&mut packed.as_slice()).unwrap()
+    };
+    let mut merged = read(&serialised(&one));
+    merged.add(read(&serialised(&other))).unwrap();
+    let mut all = [one, other].concat();
+    all.sort_unstable();
+    assert_eq!(merged.len(), 20_000);
+    let (told, exact) = (merged.value_at_quantile(0.95), exact(&all, 0.95));
+    assert!(exact <= told && told as f64 <= exact as f64 * 1.0079, "{told} for {exact}");
+}
+
 #[test]
 fn a_reader_that_comes_after_a_long_silence_of_the_ticker_misses_nothing() {
     let values = lognormal(10_000, 3);

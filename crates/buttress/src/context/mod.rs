@@ -62,7 +62,9 @@ pub use tracestate::{TraceState, TraceStateError};
 pub(crate) use annotation::Annotations;
 #[cfg(feature = "trace")]
 pub(crate) use annotation::{Event, MAX_ATTRIBUTES};
-pub(crate) use carrier::{enter, peek};
+pub(crate) use carrier::enter;
+#[cfg(feature = "metrics")]
+pub(crate) use carrier::peek;
 #[cfg(feature = "propagate")]
 pub(crate) use {baggage::BAGGAGE, id::random_bytes, traceparent::TRACEPARENT, tracestate::TRACESTATE};
 

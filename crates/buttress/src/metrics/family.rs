@@ -8,7 +8,7 @@ use std::sync::{Arc, OnceLock};
 
 use super::buckets::Buckets;
 use super::config::MetricsConfig;
-use super::instrument::{Instrument, Kind, Series};
+use super::instrument::{Bucketed, Instrument, Kind, Series};
 use super::labels::{self, Label, Labels};
 use super::overflow::Overflow;
 use super::series::{HistogramSeries, Measure};
@@ -72,23 +72,7 @@ impl<I: Instrument> Family<I> {
     }
 }
 
-impl Family<super::Histogram> {
-    /// In place of the registry's.
-    #[must_use]
-    pub fn buckets(self, buckets: Buckets) -> Self {
-        self.core.buckets.get_or_init(|| buckets);
-        self
-    }
-
-    /// Whether each series has a sliding window. They have by default.
-    #[must_use]
-    pub fn windows(self, windows: bool) -> Self {
-        self.core.has_windows.get_or_init(|| windows);
-        self
-    }
-}
-
-impl Family<super::Timer> {
+impl<I: Bucketed> Family<I> {
     /// In place of the registry's.
     #[must_use]
     pub fn buckets(self, buckets: Buckets) -> Self {

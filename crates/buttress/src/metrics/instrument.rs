@@ -15,6 +15,12 @@ use crate::window::Distribution;
 /// One of the kinds of instruments. There are no others.
 pub trait Instrument: sealed::Make {}
 
+/// [`Histogram`] and [`Timer`]: those that count in buckets.
+pub trait Bucketed: Instrument {}
+
+impl Bucketed for Histogram {}
+impl Bucketed for Timer {}
+
 #[allow(private_interfaces, unnameable_types, reason = "nobody outside can name, call or implement this")]
 pub(super) mod sealed {
     use super::{FamilyCore, Kind, Measure, Series};

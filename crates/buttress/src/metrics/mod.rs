@@ -95,7 +95,9 @@ pub use endpoint::MetricsEndpoint;
 pub use exemplar::Exemplar;
 pub use family::Family;
 pub use fine::FineBuckets;
-pub use instrument::{Counter, Gauge, Held, Histogram, Instrument, Kind, TimeCounter, Timed, Timer, UpDownCounter};
+pub use instrument::{
+    Bucketed, Counter, Gauge, Held, Histogram, Instrument, Kind, TimeCounter, Timed, Timer, UpDownCounter,
+};
 pub use labels::{Label, LabelValue, Labels, Stored};
 pub use layer::{RequestMetrics, RequestMetricsLayer, RequestMetricsProbe};
 pub use overflow::Offender;

@@ -66,6 +66,9 @@ pub struct Latency {
     pub max_ms: Option<f64>,
     /// Apdex for the target of the registry.
     pub apdex: Option<f64>,
+    /// All of it in microseconds as an HdrHistogram, V2 with DEFLATE in base64, to be merged with that of other instances.
+    #[cfg(feature = "hdr-v2")]
+    pub hdr_v2: String,
 }
 
 pub(super) fn of(requests: &Requests, apdex_target: Duration, now: Instant) -> Performance {
@@ -118,5 +121,7 @@ fn latency(seen: &Distribution, apdex_target: Duration) -> Latency {
         p99_ms: quantile(0.99),
         max_ms: seen.max().map(millis),
         apdex: seen.apdex(nanos(apdex_target) / 1000),
+        #[cfg(feature = "hdr-v2")]
+        hdr_v2: seen.to_hdr_v2(),
     }
 }

@@ -18,31 +18,37 @@ pub(crate) trait Word: Send + Sync + 'static {
     fn fence(ordering: Ordering);
 }
 
-impl Word for AtomicU64 {
-    fn zero() -> Self {
-        Self::new(0)
-    }
+macro_rules! word {
+    ($word:ty, $fence:path) => {
+        impl Word for $word {
+            fn zero() -> Self {
+                Self::new(0)
+            }
 
-    fn load(&self, ordering: Ordering) -> u64 {
-        Self::load(self, ordering)
-    }
+            fn load(&self, ordering: Ordering) -> u64 {
+                Self::load(self, ordering)
+            }
 
-    fn store(&self, value: u64, ordering: Ordering) {
-        Self::store(self, value, ordering);
-    }
+            fn store(&self, value: u64, ordering: Ordering) {
+                Self::store(self, value, ordering);
+            }
 
-    fn fetch_add(&self, value: u64, ordering: Ordering) -> u64 {
-        Self::fetch_add(self, value, ordering)
-    }
+            fn fetch_add(&self, value: u64, ordering: Ordering) -> u64 {
+                Self::fetch_add(self, value, ordering)
+            }
 
-    fn replace(&self, current: u64, new: u64) -> bool {
-        self.compare_exchange(current, new, Ordering::Acquire, Ordering::Relaxed).is_ok()
-    }
+            fn replace(&self, current: u64, new: u64) -> bool {
+                self.compare_exchange(current, new, Ordering::Acquire, Ordering::Relaxed).is_ok()
+            }
 
-    fn fence(ordering: Ordering) {
-        std::sync::atomic::fence(ordering);
-    }
+            fn fence(ordering: Ordering) {
+                $fence(ordering);
+            }
+        }
+    };
 }
+
+word!(AtomicU64, std::sync::atomic::fence);
 
 /// The shard that a thread writes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -10,31 +10,7 @@ use super::{Begun, Shard, Sharded, Word};
 use crate::clock;
 use crate::window::{Counters, Precision, Ring};
 
-impl Word for AtomicU64 {
-    fn zero() -> Self {
-        Self::new(0)
-    }
-
-    fn load(&self, ordering: Ordering) -> u64 {
-        Self::load(self, ordering)
-    }
-
-    fn store(&self, value: u64, ordering: Ordering) {
-        Self::store(self, value, ordering);
-    }
-
-    fn fetch_add(&self, value: u64, ordering: Ordering) -> u64 {
-        Self::fetch_add(self, value, ordering)
-    }
-
-    fn replace(&self, current: u64, new: u64) -> bool {
-        self.compare_exchange(current, new, Ordering::Acquire, Ordering::Relaxed).is_ok()
-    }
-
-    fn fence(ordering: Ordering) {
-        loom::sync::atomic::fence(ordering);
-    }
-}
+word!(AtomicU64, loom::sync::atomic::fence);
 
 /// The threads of a model are none of the operating system's: they name their shards.
 const OWN: [Shard; 2] = [Shard(1), Shard(2)];

@@ -141,4 +141,16 @@ impl Distribution {
         }
         histogram
     }
+
+    /// As an HdrHistogram in its own form, V2 with DEFLATE, in base64: what its tools read, and other instances merge.
+    #[cfg(feature = "hdr-v2")]
+    pub fn to_hdr_v2(&self) -> String {
+        use base64::Engine;
+        use hdrhistogram::serialization::{Serializer, V2DeflateSerializer};
+
+        let mut packed = Vec::new();
+        let written = V2DeflateSerializer::new().serialize(&self.histogram(), &mut packed);
+        written.expect("memory takes what is written to it, and the counts are the histogram's own");
+        base64::engine::general_purpose::STANDARD.encode(packed)
+    }
 }

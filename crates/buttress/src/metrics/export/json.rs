@@ -188,7 +188,9 @@ fn latencies(snapshot: &Snapshot) -> Vec<(String, u64)> {
     let Some(first) = points.first() else {
         return Vec::new();
     };
-    let bounds = first.bounds.iter().map(|bound| (bound * 1e3).to_string()).chain(["+Inf".to_owned()]);
+    // To the microsecond, so that 0.3 ms is not told as 0.30000000000000004.
+    let millis = |bound: &f64| ((bound * 1e6).round() / 1e3).to_string();
+    let bounds = first.bounds.iter().map(millis).chain(["+Inf".to_owned()]);
     let mut up_to = 0;
     let counts = (0..=first.bounds.len()).map(|bucket| {
         up_to += points.iter().map(|point| point.counts[bucket]).sum::<u64>();
