@@ -3,6 +3,8 @@
 
 mod attempt;
 mod bridge;
+#[cfg(any(feature = "otlp-http", feature = "otlp-grpc"))]
+mod connect;
 mod convert;
 #[cfg(any(feature = "otlp-http", feature = "otlp-grpc"))]
 pub mod metrics;
@@ -11,7 +13,9 @@ mod otlp;
 mod sink;
 
 pub use bridge::{OtelBridge, install_bridge};
+#[cfg(any(feature = "otlp-http", feature = "otlp-grpc"))]
+pub use connect::connect;
 pub use convert::resource;
 #[cfg(any(feature = "otlp-http", feature = "otlp-grpc"))]
-pub use otlp::{OtlpError, connect, otlp};
+pub use otlp::{OtlpError, otlp};
 pub use sink::{ExportSink, ExportStats};

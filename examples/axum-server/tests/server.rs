@@ -176,3 +176,24 @@ async fn looking_at_the_spans_leaves_none() {
     let spans: Vec<Value> = serde_json::from_str(&example.get("/debug/spans", &[]).await.body).expect("an array");
     assert!(spans.iter().all(of_path("/ok")), "{spans:?}");
 }
+
+#[tokio::test]
+async fn the_metrics_count_each_call_by_how_it_ended() {
+    let example = started().await;
+    example.get("/items/7", &[]).await;
+    example.get("/items/8", &[]).await;
+    example.get("/error", &[]).await;
+    example.get("/wp-login.php", &[]).await;
+    let page = example.get("/metrics", &[]).await;
+    assert_eq!(page.header("content-type"), Some("text/plain; version=0.0.4; charset=utf-8"));
+    for line in [
+        r#"buttress_http_server_requests_total{buttress_ending="complete",buttress_outcome="ok",http_route="/items/{id}"} 2"#,
+        r#"buttress_http_server_requests_total{buttress_ending="complete",buttress_outcome="error",http_route="/error"} 1"#,
+        r#"buttress_http_server_requests_total{buttress_ending="complete",buttress_outcome="ok"} 1"#,
+        r#"http_server_active_requests{http_request_method="GET",url_scheme="http"} 0"#,
+    ] {
+        assert!(page.body.lines().any(|found| found == line), "{line} in {}", page.body);
+    }
+    let summary: Value = serde_json::from_str(&example.get("/diagnostics/metrics", &[]).await.body).expect("JSON");
+    assert_eq!((&summary["total_requests"], &summary["error_rate"]), (&json!(4), &json!(0.25)));
+}

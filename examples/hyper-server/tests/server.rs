@@ -40,3 +40,12 @@ async fn bytes_that_are_no_request_do_not_end_the_server() {
     assert_eq!(example.get("/hello/ada", &[]).await.status, 200);
     example.printed_span(|span| span["attributes"]["url.path"] == "/hello/ada").await;
 }
+
+#[tokio::test]
+async fn the_metrics_are_shown_beside_the_service() {
+    let example = Example::start(BINARY, &[]).await;
+    example.get("/hello/ada", &[]).await;
+    let page = example.get("/metrics", &[]).await.body;
+    let counted = r#"buttress_http_server_requests_total{buttress_ending="complete",buttress_outcome="ok",http_route="/hello/{name}"} 1"#;
+    assert!(page.lines().any(|line| line == counted), "{page}");
+}

@@ -68,3 +68,17 @@ async fn both_sides_share_a_trace() {
     let client_span = format!("{} {}", text("traceId"), text("parentSpanId"));
     assert!(printed.contains(&client_span), "{client_span} is not in\n{printed}");
 }
+
+#[tokio::test]
+async fn the_metrics_tell_the_statuses_of_the_trailers_over_http_1() {
+    let (example, _) = called().await;
+    let page = example.get("/metrics", &[]).await.body;
+    let ended = |method: &str, labels: &str| {
+        let count = format!("rpc_server_call_duration_seconds_count{{{labels}}} 1");
+        assert!(page.lines().any(|line| line == count), "{method}: {count} in {page}");
+    };
+    let hoarse = r#"error_type="UNAVAILABLE",rpc_method="greeter.v1.Greeter/GreetUntilHoarse",rpc_status_code="UNAVAILABLE",rpc_system_name="grpc""#;
+    ended("GreetUntilHoarse", hoarse);
+    let invalid = r#"rpc_method="greeter.v1.Greeter/Greet",rpc_status_code="INVALID_ARGUMENT",rpc_system_name="grpc""#;
+    ended("Greet", invalid);
+}

@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use super::series::Measure;
+use super::measure::Measure;
 use crate::context::{SpanId, TraceContext, TraceId};
 use crate::shard::Word;
 

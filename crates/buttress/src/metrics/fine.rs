@@ -2,7 +2,7 @@
 
 use std::sync::OnceLock;
 
-use super::series::Measure;
+use super::measure::Measure;
 use crate::window::{Counters, Precision};
 
 /// Buckets that each reach so much further than the one before: `2^(2^-scale)` times.

@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use super::buckets::nanos;
 use super::family::FamilyCore;
-use super::series::{HistogramSeries, Measure, Sum};
+use super::measure::Measure;
+use super::series::{HistogramSeries, Sum};
 use crate::clock::{self, Instant};
 use crate::shard::Shard;
 use crate::window::Distribution;

@@ -59,7 +59,7 @@
 //! | `layer`, `request_body`, `route` | [`RequestMetricsLayer`], [`RequestBodySizeLayer`], [`RouteMetrics`] |
 //! | `requests` | what is counted of requests, and its labels |
 //! | `registry`, `family`, `instrument`, `labels` | [`Registry`] and what is counted with |
-//! | `series`, `buckets`, `exemplar`, `fine` | the numbers of one series |
+//! | `series`, `measure`, `buckets`, `exemplar`, `fine` | the numbers of one series |
 //! | `table`, `overflow` | series found without a lock, and what did not fit |
 //! | `windows`, `performance` | sliding windows within their budget, and what they tell |
 //! | `ticker` | the thread that ticks every registry |
@@ -76,6 +76,7 @@ mod fine;
 mod instrument;
 mod labels;
 mod layer;
+mod measure;
 mod overflow;
 mod performance;
 mod registry;

@@ -133,7 +133,7 @@ impl Registry {
     }
 
     /// Ticks every ten seconds, or as often as [`MetricsConfig::span`] says, from a thread that all registries of the
-    /// process share, as long as the registry is there. [`Telemetry`](crate::Telemetry) has it done.
+    /// process share, as long as the registry is there. `Telemetry` has it done.
     pub fn start_ticking(&self) {
         ticker::keep(self);
     }

@@ -5,8 +5,9 @@ use std::sync::Arc;
 
 use super::instrument::Kind;
 use super::labels::Label;
+use super::measure::Measure;
 use super::overflow::{Offender, Overflow};
-use super::series::{HistogramPoint, Measure};
+use super::series::HistogramPoint;
 use super::windows::WindowUsage;
 
 /// Every number of a registry, cumulative since its start.

@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use super::super::instrument::Kind;
 use super::super::labels::Label;
-use super::super::series::{HistogramSeries, Measure};
+use super::super::measure::Measure;
+use super::super::series::HistogramSeries;
 use super::super::snapshot::{FamilySnapshot, Overflowed, Point, SeriesSnapshot};
 use super::{Failure, Interned, Key, KnownMethod, Requests, Scheme, Side};
 use crate::observe::peer;

@@ -16,8 +16,8 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use super::config::MetricsConfig;
+use super::measure::Measure;
 use super::overflow::Overflow;
-use super::series::Measure;
 use super::snapshot::{FamilySnapshot, Overflowed};
 use super::table::Table;
 use super::windows::Windows;
