@@ -90,6 +90,29 @@ fn a_family_that_is_full_counts_on_in_one_more_series() {
 }
 
 #[test]
+fn a_value_that_is_too_long_is_told_as_overflow_and_not_kept() {
+    let registry = Registry::new();
+    let placed = registry.counter("orders.placed");
+    let long = "x".repeat(1 << 20);
+    let memory = allocation_counter::measure(|| {
+        for nth in 0..100 {
+            placed.with([("tenant", format!("{nth}{long}").as_str())]).add(1);
+        }
+        placed.with([("tenant", "x".repeat(512).as_str())]).add(1);
+    });
+    assert!(memory.bytes_current < 1 << 16, "{memory:?}");
+    assert_eq!(total(&registry, "orders.placed", &[("otel.metric.overflow", "true")]), 100);
+    assert_eq!(labels(&registry, "orders.placed").len(), 2);
+
+    let route = Route::from(Arc::from(format!("/{long}")));
+    let mut server = RequestMetricsLayer::server(&registry).layer(service_fn(answer));
+    let mut request = Request::new(());
+    request.extensions_mut().insert(route);
+    server.call(request).now_or_never().expect("answers at once").expect("answers");
+    assert_eq!(count(&registry, "http.server.request.duration", &[("http.route", "_OTHER")]), 1);
+}
+
+#[test]
 fn label_sets_are_told_apart_by_all_of_their_text() {
     let registry = Registry::new();
     let family = registry.counter("pairs");

@@ -53,7 +53,7 @@ impl<I: Instrument> Family<I> {
     /// The series with these labels, made when it is new.
     ///
     /// Finding one takes no lock and allocates nothing; still, a handle that is kept is faster. When the family is full,
-    /// this is the series that holds everything that did not fit.
+    /// or a value longer than 512 bytes, this is the series that holds everything that did not fit.
     pub fn with(&self, labels: impl Labels) -> I {
         I::handle(self.core.series(&labels, I::series))
     }
@@ -127,19 +127,18 @@ impl FamilyCore {
     }
 
     pub(super) fn series(&self, labels: &impl Labels, make: fn(&Self) -> Series) -> &Series {
-        let found = self.series.find_or_make(
-            labels::hash(labels),
-            |stored| labels::are(stored, labels),
-            |_| (labels::store(labels), make(self)),
-        );
-        found.unwrap_or_else(|| self.beyond(labels, make))
+        let (hash, are) = (labels::hash(labels), |stored: &Arc<[Label]>| labels::are(stored, labels));
+        if let Some(known) = self.series.find(hash, are) {
+            return known;
+        }
+        let fits = labels::fit(labels);
+        let made = fits.then(|| self.series.find_or_make(hash, are, |_| (labels::store(labels), make(self))));
+        made.flatten().unwrap_or_else(|| self.beyond(labels, make))
     }
 
     #[cold]
     fn beyond(&self, labels: &impl Labels, make: fn(&Self) -> Series) -> &Series {
-        let shown: Vec<String> =
-            labels::store(labels).iter().map(|label| format!("{}={}", label.key, label.value)).collect();
-        self.overflow.note(&shown.join(","));
+        self.overflow.note(&labels::shown(labels));
         self.beyond.get_or_init(|| make(self))
     }
 

@@ -6,6 +6,9 @@ use std::sync::Arc;
 
 use super::table;
 
+/// Bytes of a label's value. Callers may choose what becomes one, and a cap on series alone would not bound their memory.
+pub(super) const LONGEST_VALUE: usize = 512;
+
 /// The value of a label, borrowed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -181,6 +184,28 @@ pub(super) fn are(stored: &[Label], labels: &impl Labels) -> bool {
         count += 1;
     });
     all && count == stored.len()
+}
+
+/// Whether no value is longer than a label's should be.
+pub(super) fn fit(labels: &impl Labels) -> bool {
+    let mut all = true;
+    labels.visit(&mut |_, value| all &= !matches!(value, LabelValue::Text(text) if text.len() > LONGEST_VALUE));
+    all
+}
+
+/// The labels in a line, each value cut at 64 characters: one that does not fit need not be copied to say so.
+pub(super) fn shown(labels: &impl Labels) -> String {
+    let mut shown = String::new();
+    labels.visit(&mut |key, value| {
+        let separator = if shown.is_empty() { "" } else { "," };
+        let value = match value {
+            LabelValue::Text(text) => text.chars().take(64).collect(),
+            LabelValue::Int(number) => number.to_string(),
+            LabelValue::Bool(value) => value.to_string(),
+        };
+        shown.push_str(&format!("{separator}{key}={value}"));
+    });
+    shown
 }
 
 pub(super) fn store(labels: &impl Labels) -> Arc<[Label]> {

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::super::labels::LONGEST_VALUE;
 use super::super::overflow::Overflow;
 use super::super::table::{Table, hash_of};
 
@@ -30,10 +31,15 @@ impl Interner {
         self.texts.find(hash_of(text), |known| **known == *text).copied()
     }
 
-    /// `_OTHER` when there are too many.
+    /// `_OTHER` when there are too many, or when it is longer than any label should be.
     pub(in crate::metrics) fn intern(&self, text: &str) -> Interned {
+        let (hash, is) = (hash_of(text), |known: &Arc<str>| **known == *text);
+        if let Some(known) = self.texts.find(hash, is) {
+            return *known;
+        }
         let make = |nth| (text.into(), Interned((Interned::FIRST + nth) as u16));
-        match self.texts.find_or_make(hash_of(text), |known| **known == *text, make) {
+        let fits = text.len() <= LONGEST_VALUE;
+        match fits.then(|| self.texts.find_or_make(hash, is, make)).flatten() {
             Some(interned) => *interned,
             None => {
                 self.overflow.note(text);
