@@ -16,7 +16,14 @@ use std::time::Duration;
 /// # Ok::<(), buttress::metrics::BucketsError>(())
 /// ```
 #[derive(Clone, PartialEq, Eq)]
-pub struct Buckets(Arc<[u64]>);
+pub struct Buckets(Arc<Bounds>);
+
+#[derive(PartialEq, Eq)]
+struct Bounds {
+    bounds: Box<[u64]>,
+    /// For each number of bits, the first bucket in which a value of so many may lie.
+    first: [u16; 65],
+}
 
 /// More would make every series and every scrape large.
 const MOST: usize = 256;
@@ -43,7 +50,7 @@ impl Buckets {
         }
         match bounds.windows(2).position(|pair| pair[0] >= pair[1]) {
             Some(at) => Err(BucketsError::Order { before: bounds[at], after: bounds[at + 1] }),
-            None => Ok(Self(bounds.into())),
+            None => Ok(Self::of(bounds)),
         }
     }
 
@@ -59,21 +66,32 @@ impl Buckets {
 
     /// 256 bytes to 64 MiB in steps of four. The default of histograms.
     pub fn sizes() -> Self {
-        Self((4..14).map(|power| 1 << (2 * power)).collect())
+        Self::of((4..14).map(|power| 1 << (2 * power)).collect())
     }
 
     fn millis(bounds: &[u64]) -> Self {
-        Self(bounds.iter().map(|millis| millis * 1_000_000).collect())
+        Self::of(bounds.iter().map(|millis| millis * 1_000_000).collect())
     }
 
-    /// The bucket of a value.
+    fn of(bounds: Vec<u64>) -> Self {
+        let least = |bits: usize| if bits == 0 { 0 } else { 1_u64 << (bits - 1) };
+        let first = std::array::from_fn(|bits| bounds.partition_point(|bound| *bound < least(bits)) as u16);
+        Self(Arc::new(Bounds { bounds: bounds.into(), first }))
+    }
+
+    /// The bucket of a value: few bounds lie within one power of two, so that this is less than a binary search.
     #[inline]
     pub(crate) fn index(&self, value: u64) -> usize {
-        self.0.partition_point(|bound| *bound < value)
+        let Bounds { bounds, first } = &*self.0;
+        let mut index = usize::from(first[(u64::BITS - value.leading_zeros()) as usize]);
+        while bounds.get(index).is_some_and(|bound| *bound < value) {
+            index += 1;
+        }
+        index
     }
 
     pub(crate) fn bounds(&self) -> &[u64] {
-        &self.0
+        &self.0.bounds
     }
 }
 
@@ -84,7 +102,7 @@ pub(crate) fn nanos(duration: Duration) -> u64 {
 
 impl fmt::Debug for Buckets {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_list().entries(self.0.iter()).finish()
+        f.debug_list().entries(self.bounds()).finish()
     }
 }
 
@@ -118,12 +136,29 @@ impl std::error::Error for BucketsError {}
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     #[test]
     fn a_value_that_equals_a_bound_lies_in_its_bucket() {
         let buckets = Buckets::values([10, 20]).unwrap();
         assert_eq!([0, 10, 11, 20, 21, u64::MAX].map(|value| buckets.index(value)), [0, 0, 1, 1, 2, 2]);
+    }
+
+    proptest! {
+        #[test]
+        fn the_bucket_is_that_of_a_search(
+            mut bounds in prop::collection::vec(any::<u64>().prop_map(|bound| bound >> (bound % 64)), 1..40),
+            values in prop::collection::vec(any::<u64>().prop_map(|value| value >> (value % 64)), 0..40),
+        ) {
+            bounds.sort_unstable();
+            bounds.dedup();
+            let buckets = Buckets::values(bounds.iter().copied()).unwrap();
+            for value in values.iter().chain(&bounds).copied() {
+                prop_assert_eq!(buckets.index(value), bounds.partition_point(|bound| *bound < value));
+            }
+        }
     }
 
     #[test]

@@ -1,13 +1,13 @@
 //! Requests of servers that are no tower services.
 
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use http::{Method, StatusCode, Version};
 
 use super::registry::Registry;
-use super::requests::{Failure, Interned, Key, KnownMethod, Requests, Scheme, Side};
+use super::requests::{ExchangeSeries, Failure, Interned, Key, KnownMethod, Requests, RouteEnd, Scheme, Side};
 use crate::classify::{Ending, Outcome};
 use crate::clock::{self, Instant};
 
@@ -29,13 +29,19 @@ use crate::clock::{self, Instant};
 pub struct RouteMetrics {
     requests: Arc<Requests>,
     route: Interned,
+    /// The series of the usual statuses, for each method.
+    usual: Arc<[[OnceLock<Arc<ExchangeSeries>>; USUAL]]>,
 }
+
+/// How many statuses are usual.
+const USUAL: usize = 8;
 
 impl RouteMetrics {
     /// Of this route, by its template.
     pub fn server(registry: &Registry, template: &str) -> Self {
-        let requests = registry.requests(Side::Server);
-        Self { route: requests.route(template), requests: Arc::clone(requests) }
+        let requests = Arc::clone(registry.requests(Side::Server));
+        let usual = (0..KnownMethod::COUNT).map(|_| Default::default()).collect();
+        Self { route: requests.route(template), requests, usual }
     }
 
     /// A request has arrived. It is under way until it is [ended](RouteRequest::end) or dropped.
@@ -45,19 +51,31 @@ impl RouteMetrics {
 
     /// As [`start`](Self::start), by a clock that was read already.
     pub fn start_at(&self, method: &Method, started: Instant) -> RouteRequest<'_> {
-        let key = Key {
+        let method = KnownMethod::of(method);
+        self.requests.start(method, Scheme::Http);
+        RouteRequest { route: self, method, started }
+    }
+
+    fn key(&self, method: KnownMethod, status: Option<StatusCode>, failure: Failure) -> Key {
+        Key {
             is_grpc: false,
-            method: KnownMethod::of(method),
+            method,
             scheme: Scheme::Http,
             version: Version::HTTP_11,
             route: self.route,
             host: Interned::NONE,
-            status: None,
+            status,
             grpc_code: None,
-            failure: Failure::None,
-        };
-        self.requests.start(key.method, key.scheme);
-        RouteRequest { route: self, key, started, is_over: false }
+            failure,
+        }
+    }
+
+    fn series(&self, method: KnownMethod, status: StatusCode, failure: Failure) -> &Arc<ExchangeSeries> {
+        let series = || self.requests.exchange(&self.key(method, Some(status), failure));
+        match usual(status) {
+            Some(usual) => self.usual[method.index()][usual].get_or_init(|| Arc::clone(series())),
+            None => series(),
+        }
     }
 }
 
@@ -65,9 +83,8 @@ impl RouteMetrics {
 #[must_use = "a request that is dropped counts as cancelled"]
 pub struct RouteRequest<'a> {
     route: &'a RouteMetrics,
-    key: Key,
+    method: KnownMethod,
     started: Instant,
-    is_over: bool,
 }
 
 impl RouteRequest<'_> {
@@ -78,29 +95,45 @@ impl RouteRequest<'_> {
     }
 
     /// As [`end`](Self::end), by a clock that was read already.
-    pub fn end_after(mut self, status: StatusCode, took: Duration) {
-        let is_error = status.is_server_error();
-        let failure = if is_error { Failure::Status } else { Failure::None };
-        let outcome = if is_error { Outcome::Error } else { Outcome::Ok };
-        self.key = Key { status: Some(status), failure, ..self.key };
-        self.is_over = true;
-        self.route.requests.end_of_route(&self.key, Ending::Complete, outcome, took);
+    pub fn end_after(self, status: StatusCode, took: Duration) {
+        let Self { route, method, .. } = self;
+        // Borrows and copies only: nothing is left to drop, and the request is not cancelled.
+        std::mem::forget(self);
+        let (outcome, failure) = match status.is_server_error() {
+            true => (Outcome::Error, Failure::Status),
+            false => (Outcome::Ok, Failure::None),
+        };
+        let end = RouteEnd { method, ending: Ending::Complete, outcome, took };
+        route.requests.end_of_route(route.series(method, status, failure), &end);
     }
 }
 
 impl Drop for RouteRequest<'_> {
     fn drop(&mut self) {
-        if self.is_over {
-            return;
-        }
+        let Self { route, method, started } = *self;
         let (ending, outcome, failure) = match std::thread::panicking() {
-            true => (Ending::Panicked, Outcome::Panicked, self.route.requests.failure_named("panic")),
+            true => (Ending::Panicked, Outcome::Panicked, route.requests.failure_named("panic")),
             false => (Ending::DroppedBeforeHead, Outcome::Cancelled, Failure::None),
         };
-        self.key.failure = failure;
-        let took = clock::now().saturating_duration_since(self.started);
-        self.route.requests.end_of_route(&self.key, ending, outcome, took);
+        let took = clock::now().saturating_duration_since(started);
+        let series = route.requests.exchange(&route.key(method, None, failure));
+        route.requests.end_of_route(series, &RouteEnd { method, ending, outcome, took });
     }
+}
+
+/// The place of a status that most answers have.
+fn usual(status: StatusCode) -> Option<usize> {
+    Some(match status.as_u16() {
+        200 => 0,
+        201 => 1,
+        204 => 2,
+        302 => 3,
+        304 => 4,
+        400 => 5,
+        404 => 6,
+        500 => 7,
+        _ => return None,
+    })
 }
 
 impl fmt::Debug for RouteMetrics {
@@ -111,6 +144,6 @@ impl fmt::Debug for RouteMetrics {
 
 impl fmt::Debug for RouteRequest<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("RouteRequest").field("method", &self.key.method.as_str()).finish_non_exhaustive()
+        f.debug_struct("RouteRequest").field("method", &self.method.as_str()).finish_non_exhaustive()
     }
 }

@@ -90,9 +90,14 @@ impl HistogramSeries {
             fine.record(shard, measure.in_window(value), false);
         }
         if let Some((trace, unix_nanos)) = exemplar {
-            let exemplars = self.exemplars.get_or_init(|| Exemplars::new(self.buckets.bounds().len() + 1));
-            exemplars.offer(bucket, value, trace, unix_nanos);
+            self.offer(bucket, value, trace, unix_nanos);
         }
+    }
+
+    #[inline(never)]
+    fn offer(&self, bucket: usize, value: u64, trace: &TraceContext, unix_nanos: u64) {
+        let exemplars = self.exemplars.get_or_init(|| Exemplars::new(self.buckets.bounds().len() + 1));
+        exemplars.offer(bucket, value, trace, unix_nanos);
     }
 
     /// With an exemplar of the current trace, if it is sampled, and into the window as well.

@@ -179,8 +179,14 @@ impl<T> Sharded<T> {
         let slot = &self.shards[shard.0];
         match slot.get() {
             Some(copy) => &copy.0,
-            None => &slot.get_or_init(|| Box::new(Padded(make()))).0,
+            None => Self::fill(slot, make),
         }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn fill(slot: &OnceLock<Box<Padded<T>>>, make: impl FnOnce() -> T) -> &T {
+        &slot.get_or_init(|| Box::new(Padded(make()))).0
     }
 
     /// The copies to read.

@@ -46,7 +46,7 @@ impl<W: Word> Counters<W> {
         let power = &counts.powers[power];
         let parts = match power.get() {
             Some(parts) => parts,
-            None => power.get_or_init(|| (0..self.precision.parts()).map(|_| W::zero()).collect()),
+            None => self.fill(power),
         };
         // Before the bucket, so that who sees the value counted sees its sum and its error too.
         shard.add(&counts.sum, value);
@@ -54,6 +54,12 @@ impl<W: Word> Counters<W> {
             shard.add(&counts.errors, 1);
         }
         shard.add(&parts[part], 1);
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn fill<'a>(&self, power: &'a OnceLock<Box<[W]>>) -> &'a [W] {
+        power.get_or_init(|| (0..self.precision.parts()).map(|_| W::zero()).collect())
     }
 
     pub(crate) fn totals(&self) -> Totals {

@@ -175,7 +175,7 @@ fn request_body_sizes(requests: &Requests, name: &'static str) -> FamilySnapshot
     family(name, "Size of the requests' bodies, as they were read", "By", Kind::Histogram, series)
 }
 
-fn exchange_series(requests: &Requests) -> impl Iterator<Item = &super::ExchangeSeries> {
+fn exchange_series(requests: &Requests) -> impl Iterator<Item = &Arc<super::ExchangeSeries>> {
     requests.exchanges.iter().map(|(_, series)| series).chain(requests.beyond.get())
 }
 

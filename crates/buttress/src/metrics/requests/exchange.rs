@@ -16,11 +16,13 @@ use crate::shard::{Shard, Sharded};
 use crate::window::SlidingWindow;
 
 /// Of requests that agree in every label.
-pub(super) struct ExchangeSeries {
+pub(in crate::metrics) struct ExchangeSeries {
     pub(super) labels: Arc<[Label]>,
     pub(super) duration: HistogramSeries,
     pub(super) body_size: HistogramSeries,
     pub(super) by_method: Arc<MethodSeries>,
+    /// That of the method; here too, because every request goes there.
+    pub(super) route: Arc<RouteSeries>,
 }
 
 /// Of requests that agree in method, route and host.
@@ -68,6 +70,7 @@ impl ExchangeSeries {
             labels,
             duration: HistogramSeries::new(config.duration_buckets.clone(), native, None),
             body_size: HistogramSeries::new(config.size_buckets.clone(), None, None),
+            route: Arc::clone(&by_method.route),
             by_method,
         }
     }
@@ -81,7 +84,7 @@ impl ExchangeSeries {
     ) {
         let took = nanos(took);
         self.duration.record(shard, took, Measure::Time, exemplar);
-        self.by_method.route.window.count(shard, took / 1000, outcome.is_error());
+        self.route.window.count(shard, took / 1000, outcome.is_error());
     }
 
     /// What came after the head, if there was one.

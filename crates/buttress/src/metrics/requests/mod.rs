@@ -27,8 +27,8 @@ use crate::context::{self, Context};
 use crate::observe::End;
 use crate::shard::{Begun, Shard, Sharded};
 
-pub(super) use exchange::RouteSeries;
-use exchange::{ExchangeSeries, MethodSeries, RequestBodySeries};
+pub(super) use exchange::{ExchangeSeries, RouteSeries};
+use exchange::{MethodSeries, RequestBodySeries};
 pub(super) use intern::Interned;
 use intern::Interner;
 pub(super) use key::{Failure, Key, KnownMethod, Scheme};
@@ -56,12 +56,20 @@ pub(super) struct Requests {
     errors: Interner,
     unknown_methods: Overflow,
     active: Sharded<Active>,
-    exchanges: Table<u64, ExchangeSeries>,
+    exchanges: Table<u64, Arc<ExchangeSeries>>,
     by_method: Table<u64, Arc<MethodSeries>>,
     by_route: Table<u64, Arc<RouteSeries>>,
     bodies: Table<u64, RequestBodySeries>,
-    beyond: OnceLock<ExchangeSeries>,
+    beyond: OnceLock<Arc<ExchangeSeries>>,
     overflow: Overflow,
+}
+
+/// The end of a request that nobody watched.
+pub(super) struct RouteEnd {
+    pub(super) method: KnownMethod,
+    pub(super) ending: Ending,
+    pub(super) outcome: Outcome,
+    pub(super) took: Duration,
 }
 
 /// What is under way, for each method and scheme.
@@ -134,23 +142,30 @@ impl Requests {
             series.record(shard, took, exemplar, end.outcome);
             series.record_body(shard, end);
         }
-        self.over(shard, key, series, end.how.ending(), end.outcome);
+        self.over(shard, key.method, key.scheme, series, end.how.ending(), end.outcome);
     }
 
     /// As [`end`](Self::end), of a request that nobody watched; its trace is the current one.
-    pub(super) fn end_of_route(&self, key: &Key, ending: Ending, outcome: Outcome, took: Duration) {
+    pub(super) fn end_of_route(&self, series: &ExchangeSeries, end: &RouteEnd) {
         let shard = Shard::mine();
-        let series = self.exchange(key);
         let trace = context::peek(|context| context.filter(|context| context.is_sampled()).map(Context::trace));
         let exemplar = trace.as_ref().map(|trace| (trace, clock::unix_nanos(clock::now())));
-        series.record(shard, took, exemplar, outcome);
-        self.over(shard, key, series, ending, outcome);
+        series.record(shard, end.took, exemplar, end.outcome);
+        self.over(shard, end.method, Scheme::Http, series, end.ending, end.outcome);
     }
 
-    fn over(&self, shard: Shard, key: &Key, series: &ExchangeSeries, ending: Ending, outcome: Outcome) {
-        series.by_method.route.count(shard, ending, outcome);
+    fn over(
+        &self,
+        shard: Shard,
+        method: KnownMethod,
+        scheme: Scheme,
+        series: &ExchangeSeries,
+        ending: Ending,
+        outcome: Outcome,
+    ) {
+        series.route.count(shard, ending, outcome);
         // Last, so that a request which is no longer active has been counted as ended.
-        self.active.of(shard, Active::new).0[key.method.index()][key.scheme as usize].end(shard);
+        self.active.of(shard, Active::new).0[method.index()][scheme as usize].end(shard);
     }
 
     /// Records how much was read of a request's body. What does not fit is not told apart, and not counted.
@@ -165,26 +180,26 @@ impl Requests {
         }
     }
 
-    fn exchange(&self, key: &Key) -> &ExchangeSeries {
+    pub(super) fn exchange(&self, key: &Key) -> &Arc<ExchangeSeries> {
         let packed = key.packed();
         let found = self.exchanges.find_or_make(
             spread(packed),
             |known| *known == packed,
-            |_| (packed, ExchangeSeries::new(self.labels(key), self.by_method(key), &self.config)),
+            |_| (packed, Arc::new(ExchangeSeries::new(self.labels(key), self.by_method(key), &self.config))),
         );
         found.unwrap_or_else(|| self.beyond(key))
     }
 
     /// There are as many series as there may be.
     #[cold]
-    fn beyond(&self, key: &Key) -> &ExchangeSeries {
+    fn beyond(&self, key: &Key) -> &Arc<ExchangeSeries> {
         let shown: Vec<String> =
             self.labels(key).iter().map(|label| format!("{}={}", label.key, label.value)).collect();
         self.overflow.note(&shown.join(","));
         self.beyond.get_or_init(|| {
             let labels = Arc::new([super::labels::Label::new(super::family::OVERFLOW, "true")]);
             let other = Key { route: Interned::OTHER, host: Interned::OTHER, method: KnownMethod::OTHER, ..*key };
-            ExchangeSeries::new(labels, self.by_method(&other), &self.config)
+            Arc::new(ExchangeSeries::new(labels, self.by_method(&other), &self.config))
         })
     }
 
