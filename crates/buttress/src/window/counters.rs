@@ -64,19 +64,14 @@ impl<W: Word> Counters<W> {
 
     pub(crate) fn totals(&self) -> Totals {
         let parts = self.precision.parts();
-        let mut totals = Totals::default();
+        let used = |counts: &Counts<W>| counts.powers.iter().rposition(|power| power.get().is_some());
+        let powers = self.shards.iter().filter_map(used).max().map_or(0, |highest| highest + 1);
+        let mut totals = Totals { buckets: vec![0; powers * parts], ..Totals::default() };
         for counts in self.shards.iter() {
-            for (nth, power) in counts.powers.iter().enumerate() {
-                let Some(power) = power.get() else {
-                    continue;
-                };
-                let from = nth * parts;
-                if totals.buckets.len() < from + parts {
-                    totals.buckets.resize(from + parts, 0);
-                }
-                for (total, word) in totals.buckets[from..].iter_mut().zip(power.iter()) {
-                    *total += word.load(Ordering::Acquire);
-                }
+            // A power that is made just now is left for the next reader.
+            for (power, totals) in counts.powers.iter().zip(totals.buckets.chunks_exact_mut(parts)) {
+                let words = power.get().into_iter().flatten();
+                totals.iter_mut().zip(words).for_each(|(total, word)| *total += word.load(Ordering::Acquire));
             }
         }
         for counts in self.shards.iter() {

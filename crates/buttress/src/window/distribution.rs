@@ -8,7 +8,8 @@ use super::layout::{LARGEST, Precision};
 #[derive(Clone, Debug, PartialEq)]
 pub struct Distribution {
     precision: Precision,
-    buckets: Vec<u64>,
+    /// How many values lie in each bucket or below it.
+    up_to: Vec<u64>,
     count: u64,
     sum: u64,
     errors: u64,
@@ -16,11 +17,15 @@ pub struct Distribution {
 }
 
 impl Distribution {
-    pub(crate) fn new(precision: Precision, buckets: Vec<u64>, sum: u64, errors: u64, covers: Duration) -> Self {
-        let count = buckets.iter().sum();
+    pub(crate) fn new(precision: Precision, mut buckets: Vec<u64>, sum: u64, errors: u64, covers: Duration) -> Self {
+        let mut count = 0;
+        for bucket in &mut buckets {
+            count += *bucket;
+            *bucket = count;
+        }
         // Whose bucket was not yet counted when this was read.
         let errors = errors.min(count);
-        Self { precision, buckets, count, sum, errors, covers }
+        Self { precision, up_to: buckets, count, sum, errors, covers }
     }
 
     /// Adds what another window of the same precision tells. Nothing happens when the precisions differ.
@@ -28,10 +33,10 @@ impl Distribution {
         if self.precision != other.precision {
             return;
         }
-        if self.buckets.len() < other.buckets.len() {
-            self.buckets.resize(other.buckets.len(), 0);
-        }
-        self.buckets.iter_mut().zip(&other.buckets).for_each(|(own, others)| *own += others);
+        let longer = self.up_to.len().max(other.up_to.len());
+        self.up_to.resize(longer, self.count);
+        let others = other.up_to.iter().copied().chain(std::iter::repeat(other.count));
+        self.up_to.iter_mut().zip(others).for_each(|(own, others)| *own += others);
         self.count += other.count;
         self.sum = self.sum.wrapping_add(other.sum);
         self.errors += other.errors;
@@ -79,18 +84,12 @@ impl Distribution {
             return None;
         }
         let rank = ((quantile.clamp(0.0, 1.0) * self.count as f64).ceil() as u64).clamp(1, self.count);
-        let mut seen = 0;
-        let index = self.buckets.iter().position(|count| {
-            seen += count;
-            seen >= rank
-        })?;
-        Some(self.precision.highest(index))
+        Some(self.precision.highest(self.up_to.partition_point(|up_to| *up_to < rank)))
     }
 
     /// The largest value: the upper end of its bucket.
     pub fn max(&self) -> Option<u64> {
-        let index = self.buckets.iter().rposition(|count| *count > 0)?;
-        Some(self.precision.highest(index))
+        self.quantile(1.0)
     }
 
     /// Apdex: the satisfied (up to `target`) and half of the tolerating (up to four times that), as a part of all. Errors
@@ -99,7 +98,7 @@ impl Distribution {
         if self.count == 0 {
             return None;
         }
-        let up_to = |value| self.buckets.iter().take(self.precision.index(value) + 1).sum::<u64>();
+        let up_to = |value| self.up_to.get(self.precision.index(value)).copied().unwrap_or(self.count);
         let (satisfied, tolerating) = (up_to(target), up_to(target.saturating_mul(4)));
         let score = (satisfied as f64 + tolerating as f64) / 2.0;
         // Which of them failed is not known: they are taken for the fast ones, which makes the index rather too low.
@@ -108,8 +107,9 @@ impl Distribution {
 
     /// Upper end and count of each bucket that is not empty, lowest first.
     pub fn buckets(&self) -> impl Iterator<Item = (u64, u64)> {
-        let filled = self.buckets.iter().enumerate().filter(|(_, count)| **count > 0);
-        filled.map(|(index, count)| (self.precision.highest(index), *count))
+        let counts = self.up_to.iter().scan(0, |before, up_to| Some(up_to - std::mem::replace(before, *up_to)));
+        let filled = counts.enumerate().filter(|(_, count)| *count > 0);
+        filled.map(|(index, count)| (self.precision.highest(index), count))
     }
 
     /// How finely values are told apart.

@@ -6,12 +6,12 @@ use std::time::Duration;
 use super::counters::Totals;
 use crate::clock::Instant;
 
-/// Differences of cumulative counts, oldest first, and their sum. Packed, all of it: most windows are of quiet series.
+/// Differences of cumulative counts, oldest first. Packed, all of it: most windows are of quiet series.
 pub(crate) struct Ring {
     last: Duration,
     deltas: VecDeque<Delta>,
-    /// The sum of all deltas.
-    within: Packed,
+    /// The counts before the oldest delta: the window is what has come since.
+    base: Packed,
     /// The counts at the latest tick.
     at_tick: Packed,
     ticked: Instant,
@@ -34,8 +34,8 @@ struct Packed {
 
 impl Ring {
     pub(crate) fn new(last: Duration, now: Instant) -> Self {
-        let (deltas, within, at_tick) = (VecDeque::new(), Packed::default(), Packed::default());
-        Self { last, deltas, within, at_tick, ticked: now, created: now }
+        let (deltas, base, at_tick) = (VecDeque::new(), Packed::default(), Packed::default());
+        Self { last, deltas, base, at_tick, ticked: now, created: now }
     }
 
     pub(crate) fn since_tick(&self, now: Instant) -> Duration {
@@ -48,8 +48,6 @@ impl Ring {
         self.at_tick.take_from(&mut moved);
         let counts = Packed::of(&moved);
         if !counts.buckets.is_empty() || counts.errors > 0 {
-            self.within.add_to(&mut moved);
-            self.within = Packed::of(&moved);
             self.deltas.push_back(Delta { from: self.ticked, to: now, counts });
             self.at_tick = Packed::of(totals);
         }
@@ -61,16 +59,15 @@ impl Ring {
         let is_old = |delta: &Delta| now.saturating_duration_since(delta.to) >= self.last;
         let old = self.deltas.partition_point(is_old);
         if old > 0 {
-            let mut within = self.within.unpacked();
-            self.deltas.drain(..old).for_each(|delta| delta.counts.take_from(&mut within));
-            self.within = Packed::of(&within);
+            let mut base = self.base.unpacked();
+            self.deltas.drain(..old).for_each(|delta| delta.counts.add_to(&mut base));
+            self.base = Packed::of(&base);
         }
     }
 
     /// What lies in the window, when these are the counts now.
     pub(crate) fn read(&self, mut totals: Totals) -> Totals {
-        self.at_tick.take_from(&mut totals);
-        self.within.add_to(&mut totals);
+        self.base.take_from(&mut totals);
         totals
     }
 
@@ -98,7 +95,7 @@ impl Ring {
 
     pub(crate) fn bytes(&self) -> usize {
         let deltas: usize = self.deltas.iter().map(|delta| delta.counts.buckets.len()).sum();
-        let packed = self.within.buckets.len() + self.at_tick.buckets.len();
+        let packed = self.base.buckets.len() + self.at_tick.buckets.len();
         self.deltas.capacity() * size_of::<Delta>() + deltas + packed
     }
 }
