@@ -133,6 +133,21 @@ fn one_name_is_one_kind_and_the_other_is_said_to_be_a_mistake() {
 }
 
 #[test]
+fn a_source_may_add_another_and_may_panic() {
+    let registry = Registry::new();
+    let late = registry.counter("late").with(());
+    let own = registry.clone();
+    registry.add_source(move |_now| {
+        let late = late.clone();
+        own.add_source(move |_now| late.add(1));
+        std::panic::resume_unwind(Box::new("after that"));
+    });
+    // One more each time, from the tick after it was added.
+    (0..3).for_each(|_| registry.tick());
+    assert_eq!(total(&registry, "late", &[]), 3);
+}
+
+#[test]
 fn windows_that_need_too_much_are_told_less_finely_and_lose_nothing() {
     let registry = Registry::with_config(MetricsConfig::default().window_budget(256 << 10));
     let sizes = registry.histogram("sizes").with(());

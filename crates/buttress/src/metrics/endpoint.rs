@@ -23,6 +23,8 @@ use super::export::{Exposition, Format};
 /// | `/diagnostics/metrics` | a summary as JSON: requests, latencies, cache, event loop, websockets |
 /// | `/diagnostics/performance` | every route, the process and its runtime, as JSON |
 ///
+/// In JSON, counts are since the start; latencies, rates, error rates and lag are of the sliding window.
+///
 /// Other paths are not found, other methods than `GET` and `HEAD` not allowed. It goes by the path that it is shown: at
 /// axum merge its `router()` (feature `axum`), or use it as `fallback_service`, or as `nest_service("/ops", ..)`, which
 /// makes it answer to `/ops/metrics`. What it tells is for operators; put it where the public cannot reach.

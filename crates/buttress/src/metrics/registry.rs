@@ -146,10 +146,16 @@ impl Registry {
     /// As [`tick`](Self::tick), at another time than now: for tests and simulations.
     pub fn tick_at(&self, now: Instant) {
         clock::resync();
-        for source in self.sources().iter_mut() {
+        // Taken out, so that a source may add another one.
+        let mut sources = std::mem::take(&mut *self.sources());
+        for source in &mut sources {
             // A source that panics must not end the thread that ticks for everybody.
             let _ = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| source.tick(now)));
         }
+        let mut added = self.sources();
+        sources.append(&mut added);
+        *added = sources;
+        drop(added);
         self.0.windows.tick(now);
     }
 
