@@ -8,6 +8,8 @@ use std::task::{self, Poll};
 use pin_project_lite::pin_project;
 use tokio::task::JoinHandle;
 
+#[cfg(feature = "metrics")]
+use super::TraceContext;
 use super::{Context, bridge};
 
 thread_local! {
@@ -27,7 +29,7 @@ pub fn with_current<R>(look: impl FnOnce(Option<&Context>) -> R) -> R {
 }
 
 /// Looks at the current context in its place; `look` may not enter, poll or drop a scope.
-pub(crate) fn peek<R>(look: impl FnOnce(Option<&Context>) -> R) -> R {
+pub(super) fn peek<R>(look: impl FnOnce(Option<&Context>) -> R) -> R {
     // `try_with`: a thread that ends may still log or drop requests after its locals are gone.
     let mut look = Some(look);
     let mut look = |context: Option<&Context>| (look.take().expect("called once"))(context);
@@ -35,6 +37,16 @@ pub(crate) fn peek<R>(look: impl FnOnce(Option<&Context>) -> R) -> R {
         Ok(seen) => seen,
         Err(_) => look(None),
     }
+}
+
+/// The trace of the current context, if it is sampled.
+#[cfg(feature = "metrics")]
+#[inline]
+pub(crate) fn sampled_trace() -> Option<TraceContext> {
+    let trace = |slot: &RefCell<Option<Context>>| {
+        slot.borrow().as_ref().filter(|context| context.is_sampled()).map(Context::trace)
+    };
+    CURRENT.try_with(trace).ok().flatten()
 }
 
 /// Runs `work` with the context of `slot` as the current one, and leaves the slot as it was.

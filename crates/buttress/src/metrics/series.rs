@@ -8,7 +8,7 @@ use super::exemplar::{Exemplar, Exemplars};
 use super::fine::FineBuckets;
 use super::measure::Measure;
 use crate::clock;
-use crate::context::{self, Context, TraceContext};
+use crate::context::{self, TraceContext};
 use crate::shard::{Shard, Sharded};
 use crate::window::{Counters, Precision, SlidingWindow};
 
@@ -103,8 +103,7 @@ impl HistogramSeries {
     /// With an exemplar of the current trace, if it is sampled, and into the window as well.
     pub(super) fn record_here(&self, value: u64, measure: Measure) {
         let shard = Shard::mine();
-        let trace = context::peek(|context| context.filter(|context| context.is_sampled()).map(Context::trace));
-        match trace {
+        match context::sampled_trace() {
             Some(trace) => self.record(shard, value, measure, Some((&trace, clock::unix_nanos(clock::now())))),
             None => self.record(shard, value, measure, None),
         }

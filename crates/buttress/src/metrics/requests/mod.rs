@@ -97,6 +97,7 @@ impl Requests {
         }
     }
 
+    #[inline]
     pub(super) fn start(&self, method: KnownMethod, scheme: Scheme) {
         let shard = Shard::mine();
         self.active.of(shard, Active::new).0[method.index()][scheme as usize].start(shard);
@@ -148,7 +149,7 @@ impl Requests {
     /// As [`end`](Self::end), of a request that nobody watched; its trace is the current one.
     pub(super) fn end_of_route(&self, series: &ExchangeSeries, end: &RouteEnd) {
         let shard = Shard::mine();
-        let trace = context::peek(|context| context.filter(|context| context.is_sampled()).map(Context::trace));
+        let trace = context::sampled_trace();
         let exemplar = trace.as_ref().map(|trace| (trace, clock::unix_nanos(clock::now())));
         series.record(shard, end.took, exemplar, end.outcome);
         self.over(shard, end.method, Scheme::Http, series, end.ending, end.outcome);
