@@ -77,6 +77,12 @@ impl<'a, V: Copy + Into<LabelValue<'a>>, const N: usize> Labels for [(&str, V); 
     }
 }
 
+impl Labels for [Label] {
+    fn visit(&self, visit: &mut dyn FnMut(&str, LabelValue<'_>)) {
+        self.iter().for_each(|label| visit(&label.key, label.value.as_label_value()));
+    }
+}
+
 impl<L: Labels + ?Sized> Labels for &L {
     fn visit(&self, visit: &mut dyn FnMut(&str, LabelValue<'_>)) {
         (**self).visit(visit);
@@ -107,6 +113,16 @@ pub enum Stored {
 impl Label {
     pub(crate) fn new(key: impl Into<Cow<'static, str>>, value: impl Into<Stored>) -> Self {
         Self { key: key.into(), value: value.into() }
+    }
+}
+
+impl Stored {
+    fn as_label_value(&self) -> LabelValue<'_> {
+        match self {
+            Self::Text(text) => LabelValue::Text(text),
+            Self::Int(number) => LabelValue::Int(*number),
+            Self::Bool(value) => LabelValue::Bool(*value),
+        }
     }
 }
 

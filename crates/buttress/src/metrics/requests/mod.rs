@@ -194,9 +194,7 @@ impl Requests {
     /// There are as many series as there may be.
     #[cold]
     fn beyond(&self, key: &Key) -> &Arc<ExchangeSeries> {
-        let shown: Vec<String> =
-            self.labels(key).iter().map(|label| format!("{}={}", label.key, label.value)).collect();
-        self.overflow.note(&shown.join(","));
+        self.overflow.note(&super::labels::shown(&&*self.labels(key)));
         self.beyond.get_or_init(|| {
             let labels = Arc::new([super::labels::Label::new(super::family::OVERFLOW, "true")]);
             let other = Key { route: Interned::OTHER, host: Interned::OTHER, method: KnownMethod::OTHER, ..*key };
