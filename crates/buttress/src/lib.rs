@@ -4,6 +4,10 @@
 
 #[cfg(feature = "axum")]
 pub mod axum;
+#[cfg(any(feature = "circuit-breaker", feature = "retry"))]
+pub mod backoff;
+#[cfg(feature = "circuit-breaker")]
+pub mod circuit_breaker;
 pub mod classify;
 pub mod context;
 #[cfg(feature = "metrics")]
@@ -11,10 +15,15 @@ pub mod metrics;
 pub mod observe;
 #[cfg(feature = "propagate")]
 pub mod propagate;
+pub mod random;
 #[cfg(any(feature = "trace", feature = "metrics"))]
 pub mod redact;
+#[cfg(feature = "retry")]
+pub mod retry;
 #[cfg(feature = "telemetry")]
 pub mod settings;
+#[cfg(any(feature = "circuit-breaker", feature = "retry"))]
+pub mod signal;
 #[cfg(feature = "telemetry")]
 pub mod telemetry;
 #[cfg(feature = "trace")]

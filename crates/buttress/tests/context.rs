@@ -464,8 +464,8 @@ fn annotating_a_context_that_nobody_records_does_nothing() {
 
 #[test]
 fn seeded_ids_are_the_same_again() {
-    context::seed_ids(42);
+    buttress::random::seed(42);
     let first = Context::root().trace();
-    context::seed_ids(42);
+    buttress::random::seed(42);
     assert_eq!(Context::root().trace(), first);
 }

@@ -7,7 +7,7 @@ mod support;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use buttress::context::{self, Context, TraceContext, TraceFlags, TraceId, TraceState};
+use buttress::context::{Context, TraceContext, TraceFlags, TraceId, TraceState};
 use buttress::observe::{Observe, ObserveLayer, Observed, Route, When};
 use buttress::propagate::{PropagateLayer, SampledTrust, TrustPolicy};
 use buttress::trace::{LateDecision, Ratio, Sampler, SpanKind, Spans, TraceLayer};
@@ -174,7 +174,7 @@ fn an_unsampled_trace_sends_no_threshold() {
 
 #[test]
 fn a_trace_id_that_may_not_be_random_gets_a_random_value_that_all_services_share() {
-    context::seed_ids(11);
+    buttress::random::seed(11);
     let trace = TraceContext { flags: TraceFlags::NONE, ..random_trace(7) };
     let first = decide(ratio(0.5), trace, "");
     let sent = first.tracestate().as_str().to_owned();
@@ -186,7 +186,7 @@ fn a_trace_id_that_may_not_be_random_gets_a_random_value_that_all_services_share
 
 #[tokio::test]
 async fn the_sampled_share_is_the_one_that_was_asked_for() {
-    context::seed_ids(2024);
+    buttress::random::seed(2024);
     let layer = sampled_by(ratio(0.1));
     let mut sampled = 0;
     for _ in 0..10_000 {

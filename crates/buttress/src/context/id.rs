@@ -1,48 +1,11 @@
-//! Trace ids and span ids: non-zero by type, random by a seedable generator of the thread's own.
+//! Trace ids and span ids: non-zero by type.
 
-use std::cell::RefCell;
 use std::fmt;
 use std::num::{NonZeroU64, NonZeroU128};
 use std::str::FromStr;
 
-use rand::rngs::{SmallRng, SysRng};
-use rand::{Rng, SeedableRng};
-
 use super::hex;
-
-thread_local! {
-    static GENERATOR: RefCell<SmallRng> = RefCell::new(
-        SmallRng::try_from_rng(&mut SysRng).unwrap_or_else(|_| SmallRng::seed_from_u64(fallback_seed())),
-    );
-}
-
-/// Makes the ids of this thread repeatable from here on, for tests and simulations.
-///
-/// ```
-/// use buttress::context::{self, TraceId};
-///
-/// context::seed_ids(7);
-/// let first = TraceId::random();
-/// context::seed_ids(7);
-/// assert_eq!(TraceId::random(), first);
-/// ```
-pub fn seed_ids(seed: u64) {
-    GENERATOR.with_borrow_mut(|generator| *generator = SmallRng::seed_from_u64(seed));
-}
-
-/// Random bytes from the generator that also makes the ids.
-#[cfg(feature = "propagate")]
-pub(crate) fn random_bytes<const N: usize>() -> [u8; N] {
-    let mut bytes = [0; N];
-    GENERATOR.with_borrow_mut(|generator| generator.fill_bytes(&mut bytes));
-    bytes
-}
-
-/// The operating system gave no entropy: the hasher's per-process keys are the next best source.
-fn fallback_seed() -> u64 {
-    use std::hash::{BuildHasher, RandomState};
-    RandomState::new().hash_one(std::thread::current().id())
-}
+use crate::random::next_u64;
 
 /// The id of a trace: 16 bytes, not all zero (W3C Trace Context, section 3.2.2.3).
 ///
@@ -70,13 +33,11 @@ macro_rules! id {
         impl $id {
             /// A fresh random id; every bit is random.
             pub fn random() -> Self {
-                GENERATOR.with_borrow_mut(|generator| {
-                    loop {
-                        if let Some(id) = $non_zero::new($draw(generator)) {
-                            return Self(id);
-                        }
+                loop {
+                    if let Some(id) = $non_zero::new($draw()) {
+                        return Self(id);
                     }
-                })
+                }
             }
 
             /// The id with these big-endian bytes; `None` when all of them are zero.
@@ -129,10 +90,8 @@ macro_rules! id {
     };
 }
 
-id!(TraceId, NonZeroU128, u128, 16, |generator: &mut SmallRng| {
-    (u128::from(generator.next_u64()) << 64) | u128::from(generator.next_u64())
-});
-id!(SpanId, NonZeroU64, u64, 8, SmallRng::next_u64);
+id!(TraceId, NonZeroU128, u128, 16, || (u128::from(next_u64()) << 64) | u128::from(next_u64()));
+id!(SpanId, NonZeroU64, u64, 8, next_u64);
 
 impl TraceId {
     /// The last seven bytes, the 56 bits that W3C level 2 calls the random part.

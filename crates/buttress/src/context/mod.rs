@@ -52,7 +52,7 @@ pub use annotation::{Key, Value};
 pub use baggage::{Baggage, BaggageError, BaggageMember};
 pub use bridge::{BridgeInstalled, ContextBridge, active, install_bridge};
 pub use carrier::{InContext, Scope, current, spawn, spawn_blocking, with_current};
-pub use id::{ParseIdError, SpanId, TraceId, seed_ids};
+pub use id::{ParseIdError, SpanId, TraceId};
 #[cfg(feature = "tracing-subscriber")]
 pub use log::ContextFormat;
 pub use log::{LogFields, log_fields};
@@ -66,7 +66,7 @@ pub(crate) use carrier::enter;
 #[cfg(feature = "metrics")]
 pub(crate) use carrier::sampled_trace;
 #[cfg(feature = "propagate")]
-pub(crate) use {baggage::BAGGAGE, id::random_bytes, traceparent::TRACEPARENT, tracestate::TRACESTATE};
+pub(crate) use {baggage::BAGGAGE, traceparent::TRACEPARENT, tracestate::TRACESTATE};
 
 /// Everything that is known about where the current work belongs.
 ///

@@ -3,8 +3,8 @@
 use http::{HeaderMap, HeaderName, HeaderValue};
 use uuid::Uuid;
 
-use crate::clock;
-use crate::context::{TraceId, random_bytes};
+use crate::context::TraceId;
+use crate::{clock, random};
 
 pub(super) const X_TRACE_ID: HeaderName = HeaderName::from_static("x-trace-id");
 pub(super) const X_SPAN_ID: HeaderName = HeaderName::from_static("x-span-id");
@@ -37,7 +37,7 @@ pub(super) fn as_trace_id(value: &HeaderValue) -> Option<TraceId> {
 
 /// A time-ordered UUID (RFC 9562, version 7) for a request that came without an id.
 pub(super) fn new_request_id() -> HeaderValue {
-    let id = uuid::Builder::from_unix_timestamp_millis(clock::unix_millis(), &random_bytes()).into_uuid();
+    let id = uuid::Builder::from_unix_timestamp_millis(clock::unix_millis(), &random::bytes()).into_uuid();
     HeaderValue::from_str(id.hyphenated().encode_lower(&mut Uuid::encode_buffer()))
         .expect("hex digits and dashes are valid in a header")
 }

@@ -1,0 +1,1 @@
+//! Retry: requests that failed by chance are sent again, within a budget.
