@@ -15,6 +15,8 @@ pub mod propagate;
 pub mod redact;
 #[cfg(feature = "telemetry")]
 pub mod settings;
+#[cfg(feature = "simulate")]
+pub mod simulate;
 #[cfg(feature = "telemetry")]
 pub mod telemetry;
 #[cfg(feature = "trace")]
