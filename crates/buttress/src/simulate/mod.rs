@@ -28,6 +28,8 @@
 //! from tokio's clock and its randomness from a seed. [`Simulation::run_async`] simulates on the clock of the runtime it
 //! is awaited on, which is how layers with a clock of their own are measured: in wall time.
 //!
+//! A process that has simulated reads tokio's clock more slowly from then on: not for servers at work.
+//!
 //! Tokio's timers count milliseconds. Requests and answers therefore come on a whole one; rates and the occupation of
 //! servers are exact.
 
