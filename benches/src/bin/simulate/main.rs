@@ -47,7 +47,15 @@ fn main() -> Result<(), String> {
     let asked = Asked::parse(std::env::args().skip(1))?;
     let mut subjects = vec![subject::bare()];
     subjects.extend(ours::subjects());
+    let before = subjects.len();
     subjects.extend(peers::subjects().into_iter().filter(|subject| asked.is_peer(subject.name)));
+    if subjects.len() == before && asked.peers != "none" {
+        return Err(format!(
+            "no peer {}; there are {}",
+            asked.peers,
+            peers::subjects().map(|peer| peer.name).join(", ")
+        ));
+    }
     let jobs: Vec<Job> = subjects.into_iter().flat_map(|subject| jobs(subject, &asked)).collect();
 
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_time().build();
@@ -66,7 +74,11 @@ impl Asked {
             match flag.as_str() {
                 "--json" => asked.json = true,
                 "--seed" => asked.seed = value()?.parse().map_err(|error| format!("--seed: {error}"))?,
-                "--scenario" => asked.scenario = Some(value()?),
+                "--scenario" => {
+                    let name = value()?.to_uppercase();
+                    let is_one = matches!(name.as_str(), "S1" | "S2" | "S3" | "S4" | "S5" | "S6" | "S7");
+                    asked.scenario = Some(is_one.then_some(name).ok_or("--scenario takes S1 to S7")?);
+                }
                 "--peers" => asked.peers = value()?,
                 _ => return Err(format!("{flag}? --json, --seed N, --scenario S1 to S7, --peers all|none|NAME")),
             }
@@ -75,7 +87,7 @@ impl Asked {
     }
 
     fn is_scenario(&self, name: &str) -> bool {
-        self.scenario.as_deref().is_none_or(|asked| asked.eq_ignore_ascii_case(name))
+        self.scenario.as_deref().is_none_or(|asked| asked == name)
     }
 
     /// `tower-resilience` is all of its rows.
