@@ -24,6 +24,8 @@ pub mod retry;
 pub mod settings;
 #[cfg(any(feature = "circuit-breaker", feature = "retry"))]
 pub mod signal;
+#[cfg(feature = "simulate")]
+pub mod simulate;
 #[cfg(feature = "telemetry")]
 pub mod telemetry;
 #[cfg(feature = "trace")]
