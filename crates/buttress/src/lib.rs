@@ -36,7 +36,7 @@ pub mod window;
 mod clock;
 #[cfg(any(feature = "propagate", feature = "trace"))]
 pub mod rate;
-#[cfg(feature = "metrics")]
+#[cfg(any(feature = "metrics", feature = "circuit-breaker"))]
 mod shard;
 
 #[cfg(feature = "telemetry")]

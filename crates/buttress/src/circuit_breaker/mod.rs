@@ -1,5 +1,140 @@
 //! Circuit breaker: calls that would fail are rejected before they are made.
+//!
+//! A [`Circuit`] stands in front of something that is called, whatever it is. It looks at what came of the last calls;
+//! when too many failed it opens, and rejects calls at once instead of letting them wait for an error. After a while it
+//! lets a few pass, one at a time, and closes if they go well.
+//!
+//! ```
+//! use buttress::circuit_breaker::{CallError, Circuit, CircuitConfig, State};
+//!
+//! # #[tokio::main(flavor = "current_thread")] async fn main() {
+//! let circuit = Circuit::new("stock", CircuitConfig::default());
+//!
+//! // The store is down: every call fails, and takes its time for it.
+//! for _ in 0..20 {
+//!     let answer = circuit.call(async || Err::<u32, _>("connection refused")).await;
+//!     assert_eq!(answer, Err(CallError::Failed("connection refused")));
+//! }
+//!
+//! // Twenty are enough. The next is not made, and its caller knows when to come again.
+//! assert_eq!(circuit.state(), State::Open);
+//! let answer = circuit.call(async || Ok::<u32, &str>(7)).await;
+//! let Err(CallError::Rejected(rejected)) = answer else { panic!("not rejected") };
+//! assert!(rejected.retry_after.as_secs() >= 3);
+//! # }
+//! ```
+//!
+//! Where a call does not begin and end in one place, [`Circuit::admit`] hands out a [`Permit`], which is as much as a
+//! guard: what comes of the call is reported by it, once, and a permit that is dropped reports that its call was
+//! cancelled. There is no other way to report, so nothing is counted twice and nothing is forgotten.
+//!
+//! # How it decides
+//!
+//! **Closed**, every call passes. The circuit opens
+//! - when half of the last hundred calls failed, as far as they are no older than ten seconds, and there were at least
+//!   twenty of them. Failures are looked for among the last calls and not in all of a time: after a day of health, fifty
+//!   failures open it, as they do after a minute. Or, if that is asked for, when too many were slow;
+//! - with fewer calls than that, when five in a row failed, over at least a second;
+//! - when at least twenty calls have been under way for longer than calls take. A server that hangs is seen before the
+//!   first timeout.
+//!
+//! A call that its caller gives up is a failure if it had taken longer than calls take ([`Cancellation`]), so that a
+//! timeout is seen wherever it stands.
+//!
+//! **Open**, calls are rejected for five seconds, twice as long each time a probe fails, up to a minute, and as long as
+//! the server asks for within these bounds.
+//!
+//! **Half-open**, one call at a time passes as a probe. When three in a row went well the circuit closes; when one
+//! failed it opens. A probe that is not heard of within its lease has failed, counted from the end of the lease: there is
+//! nothing that a lost probe could block.
+//!
+//! **Closed again**, a growing share of the calls passes for ten seconds, from a tenth to all of them. The window begins
+//! empty. Waits start with the first again once that time is over.
+//!
+//! Whatever was admitted before a state does not count in it: outcomes that come late are counted as
+//! [stale](CircuitCounts::stale) and decide nothing.
+//!
+//! With a [`Throttle`] the same window holds back a part of the calls instead, about as many as the server would fail,
+//! at most 90 %, and the circuit opens at 95 % of failures. The formula only helps with servers that fail what is too
+//! much for them: one that fails a fixed share of whatever it gets is better left to a circuit that opens.
+//!
+//! # Defaults
+//!
+//! | setting | default |
+//! |---|---|
+//! | [`window`](CircuitConfig::window) | the last 100 calls no older than 10 s |
+//! | [`failure_rate`](CircuitConfig::failure_rate) | 50 % |
+//! | [`minimum_calls`](CircuitConfig::minimum_calls) | 20 |
+//! | [`slow_calls`](CircuitConfig::slow_calls) | off |
+//! | [`consecutive_failures`](CircuitConfig::consecutive_failures) | 5 over 1 s |
+//! | [`stuck_calls`](CircuitConfig::stuck_calls) | on: 20 longer than 4 times the 95th percentile, and than 250 ms |
+//! | [`cancellation`](CircuitConfig::cancellation) | a failure if longer than the 95th percentile |
+//! | [`open_for`](CircuitConfig::open_for) | 5 s, doubling to 60 s, 20 % more or less |
+//! | [`probes`](CircuitConfig::probes) | 3, one at a time |
+//! | [`probe_lease`](CircuitConfig::probe_lease) | 10 s, or twice what is slow |
+//! | [`ramp`](CircuitConfig::ramp) | from 10 % over 10 s |
+//! | [`throttle`](CircuitConfig::throttle) | off |
+//!
+//! [`preset`] has others, and those of opossum.
+//!
+//! # By hand
+//!
+//! [`force_open`](Circuit::force_open), [`force_closed`](Circuit::force_closed) and [`disable`](Circuit::disable) last
+//! until [`release`](Circuit::release) or for a time, and no outcome changes them. [`observe_only`](Circuit::observe_only)
+//! decides and rejects nothing, to try settings on real traffic. [`export`](Circuit::export) and
+//! [`import`](Circuit::import) carry a state over a restart.
+//!
+//! # What it costs
+//!
+//! While the circuit is closed and calls go well, a call reads two words that nobody writes and writes words of its own
+//! thread only: no lock, no allocation, and no cache line that threads pass around. Failures and slow calls share a ring.
+//! A lock is taken when the state changes, and about every 30 ms when it is time to look for stuck calls. Time is told to
+//! the millisecond.
+//!
+//! # Sources
+//!
+//! Michael Nygard, *Release It!*, for the pattern; the SRE book, "Handling Overload", for the throttle; Marc Brooker,
+//! "Exponential Backoff And Jitter" (AWS Architecture Blog), for the waits. The presets are those of opossum's users.
+//!
+//! # Layout
+//!
+//! | file | holds |
+//! |---|---|
+//! | `config` | what a circuit is told |
+//! | `state` | the state machine: from one word to the next. Pure |
+//! | `decide` | whether what was seen is enough. Pure |
+//! | `outcomes` | totals, and the window that follows from them |
+//! | `stuck` | calls that hang |
+//! | `core` | the word and its surroundings: admission, reports, transitions |
+//! | `permit` | [`Permit`], [`CallResult`], [`Rejected`] |
+//! | `circuit` | [`Circuit`], the handle |
+//! | `log` | the last transitions, and who is told of them |
+//! | `snapshot` | [`CircuitSnapshot`], [`CircuitCounts`] |
+//! | `persist` | [`CircuitState`] |
+//! | `preset` | settings that others have found to work |
+//! | `transition` | [`State`], [`Reason`], [`Transition`] |
 
+mod circuit;
+mod config;
+mod core;
+mod decide;
+mod log;
+#[cfg(test)]
+mod model;
+mod outcomes;
+mod permit;
+mod persist;
+pub mod preset;
+mod snapshot;
+mod state;
+mod stuck;
 mod transition;
 
+pub use circuit::{Circuit, Watch};
+pub use config::{
+    Cancellation, CircuitConfig, Consecutive, Ramp, Share, ShareError, SlowCalls, Throttle, Window, WindowError,
+};
+pub use permit::{CallError, CallResult, Permit, Rejected, RejectedBecause};
+pub use persist::{CircuitState, ImportError};
+pub use snapshot::{CircuitCounts, CircuitSnapshot, PastTransition, WindowSnapshot};
 pub use transition::{Reason, State, Transition};

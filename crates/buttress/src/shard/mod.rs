@@ -66,6 +66,7 @@ impl Shard {
     }
 
     /// The one of these that is this shard's; shards share when there are fewer.
+    #[cfg(feature = "metrics")]
     pub(crate) fn pick<T>(self, all: &[T]) -> &T {
         &all[self.0 % all.len()]
     }
@@ -79,14 +80,31 @@ impl Shard {
             word.store(word.load(Ordering::Relaxed).wrapping_add(value), Ordering::Release);
         }
     }
+
+    /// Changes a word of this shard; may ask more than once where it is shared.
+    #[inline]
+    #[cfg(feature = "circuit-breaker")]
+    pub(crate) fn update<W: Word>(self, word: &W, change: impl Fn(u64) -> u64) {
+        loop {
+            let current = word.load(Ordering::Relaxed);
+            if self != Self::SHARED {
+                return word.store(change(current), Ordering::Release);
+            }
+            if word.replace(current, change(current)) {
+                return;
+            }
+        }
+    }
 }
 
 /// How many have begun and how many have ended: of what is under way.
+#[cfg(feature = "metrics")]
 pub(crate) struct Begun<W = AtomicU64> {
     started: W,
     ended: W,
 }
 
+#[cfg(feature = "metrics")]
 impl<W: Word> Begun<W> {
     pub(crate) fn new() -> Self {
         Self { started: W::zero(), ended: W::zero() }
@@ -195,6 +213,7 @@ impl<T> Sharded<T> {
     }
 
     /// Bytes of all copies, each holding so many beyond itself.
+    #[cfg(feature = "metrics")]
     pub(crate) fn bytes(&self, beyond: impl Fn(&T) -> usize) -> usize {
         let copies: usize = self.iter().map(|copy| size_of::<Padded<T>>() + beyond(copy)).sum();
         size_of_val(&*self.shards) + copies

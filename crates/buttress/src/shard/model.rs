@@ -2,18 +2,23 @@
 
 use std::sync::atomic::Ordering;
 
+use loom::sync::Arc;
 use loom::sync::atomic::AtomicU64;
-use loom::sync::{Arc, Mutex};
 use loom::thread;
 
-use super::{Begun, Shard, Sharded, Word};
-use crate::clock;
-use crate::window::{Counters, Precision, Ring};
+use super::{Shard, Word};
+#[cfg(feature = "metrics")]
+use {
+    super::{Begun, Sharded},
+    crate::clock,
+    crate::window::{Counters, Precision, Ring},
+    loom::sync::Mutex,
+};
 
 word!(AtomicU64, loom::sync::atomic::fence);
 
 /// The threads of a model are none of the operating system's: they name their shards.
-const OWN: [Shard; 2] = [Shard(1), Shard(2)];
+pub(crate) const OWN: [Shard; 2] = [Shard(1), Shard(2)];
 
 /// The model checker follows up to so many preemptions of each run; more finds little and takes long.
 pub(crate) fn check(model: impl Fn() + Sync + Send + 'static) {
@@ -23,6 +28,7 @@ pub(crate) fn check(model: impl Fn() + Sync + Send + 'static) {
 }
 
 #[test]
+#[cfg(feature = "metrics")]
 fn what_is_recorded_is_read_once_and_never_lost() {
     check(|| {
         let counters = Arc::new(Counters::<AtomicU64>::new(Precision::NONE));
@@ -73,6 +79,7 @@ fn threads_that_share_a_shard_lose_nothing() {
 }
 
 #[test]
+#[cfg(feature = "metrics")]
 fn what_is_under_way_is_never_less_than_nothing() {
     check(|| {
         let cells = Arc::new(Sharded::<Begun<AtomicU64>>::new());

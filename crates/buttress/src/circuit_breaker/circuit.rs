@@ -1,0 +1,229 @@
+//! The handle that services and operators hold.
+
+use std::fmt;
+use std::future::Future;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use super::config::CircuitConfig;
+use super::core::{Core, to_millis};
+use super::permit::{CallError, CallResult, Permit, Rejected, Ticket};
+use super::state::{NEVER, Phase, Status};
+use super::transition::{Reason, State, Transition};
+use crate::clock::{self, Instant};
+use crate::shard::{Shard, Sharded};
+use crate::signal::{Listener, Signal, Signals};
+
+/// Lets calls pass, or rejects them, by what came of those before. Clones are handles of the same circuit.
+///
+/// The [module](crate::circuit_breaker) says how it decides.
+#[derive(Clone)]
+pub struct Circuit(Arc<Handle>);
+
+struct Handle {
+    core: Arc<Core>,
+    tickets: Sharded<Arc<Ticket>>,
+}
+
+impl Circuit {
+    /// Closed.
+    pub fn new(name: impl Into<Arc<str>>, config: CircuitConfig) -> Self {
+        Self::keyed(name.into(), None, config)
+    }
+
+    /// One of those of that name.
+    pub(crate) fn keyed(name: Arc<str>, key: Option<Arc<str>>, config: CircuitConfig) -> Self {
+        let core = Arc::new(Core::new(name, key, config, clock::now()));
+        Self(Arc::new(Handle { core, tickets: Sharded::new() }))
+    }
+
+    /// Tells its transitions there too; for all its clones.
+    #[must_use]
+    pub fn with_signals(self, signals: Signals) -> Self {
+        self.core().log().signals = Some(signals);
+        self
+    }
+
+    /// Lets a call pass, or says when to come again.
+    ///
+    /// While the circuit is closed this is two loads and a count of the thread's own.
+    ///
+    /// # Errors
+    ///
+    /// [`Rejected`] when the call is not to be made.
+    #[inline]
+    pub fn admit(&self, now: Instant) -> Result<Permit, Rejected> {
+        let shard = Shard::mine();
+        let admission = self.core().admit(shard, now);
+        let ticket = self.0.tickets.of(shard, || self.ticket());
+        match admission {
+            Ok(admitted) => Ok(Permit::new(Arc::clone(ticket), admitted, now)),
+            Err((wait, because)) => Err(Rejected {
+                name: Arc::clone(&ticket.name),
+                key: ticket.key.clone(),
+                because,
+                since: self.core().since(),
+                retry_after: Duration::from_millis(wait),
+            }),
+        }
+    }
+
+    /// Makes a call if it may be made, and reports what `judge` makes of its result.
+    ///
+    /// The call is not begun before this is awaited; dropped while it is under way, it counts as cancelled.
+    ///
+    /// # Errors
+    ///
+    /// [`Rejected`] when the call was not made.
+    pub async fn run<F: Future>(
+        &self,
+        call: impl FnOnce() -> F,
+        judge: impl FnOnce(&F::Output) -> CallResult,
+    ) -> Result<F::Output, Rejected> {
+        let permit = self.admit(clock::now())?;
+        let output = call().await;
+        permit.report(judge(&output), clock::now());
+        Ok(output)
+    }
+
+    /// Makes a call if it may be made; each of its errors is a failure.
+    ///
+    /// # Errors
+    ///
+    /// [`CallError`] when the call was not made, or failed.
+    pub async fn call<F, T, E>(&self, call: impl FnOnce() -> F) -> Result<T, CallError<E>>
+    where
+        F: Future<Output = Result<T, E>>,
+    {
+        let judge = |result: &Result<T, E>| if result.is_ok() { CallResult::Ok } else { CallResult::FAILED };
+        match self.run(call, judge).await {
+            Ok(result) => result.map_err(CallError::Failed),
+            Err(rejected) => Err(CallError::Rejected(rejected)),
+        }
+    }
+
+    /// What it does with calls now.
+    pub fn state(&self) -> State {
+        self.settled().phase.state()
+    }
+
+    /// Whose circuit it is.
+    pub fn name(&self) -> &Arc<str> {
+        &self.core().name
+    }
+
+    /// Which one of those of that name, where there is one for each host, route or tenant.
+    pub fn key(&self) -> Option<&Arc<str>> {
+        self.core().key.as_ref()
+    }
+
+    /// What it was told.
+    pub fn config(&self) -> &CircuitConfig {
+        &self.core().config
+    }
+
+    /// Whether a call would have a chance now, for health checks: true also once an open circuit would let a probe
+    /// pass, so that whoever stops sending because of this begins again.
+    pub fn is_available(&self) -> bool {
+        let (core, now) = (self.core(), clock::now());
+        let now = core.millis(now);
+        let status = core.settled(now);
+        match status.phase {
+            Phase::ForcedOpen => false,
+            Phase::Open => now >= status.time,
+            _ => true,
+        }
+    }
+
+    /// Rejects every call until [released](Self::release), for so long at most.
+    pub fn force_open(&self, reason: impl Into<Arc<str>>, lasts: Option<Duration>) {
+        self.force(Phase::ForcedOpen, reason, lasts);
+    }
+
+    /// Lets every call pass, whatever comes of it, until [released](Self::release), for so long at most.
+    pub fn force_closed(&self, reason: impl Into<Arc<str>>, lasts: Option<Duration>) {
+        self.force(Phase::ForcedClosed, reason, lasts);
+    }
+
+    /// Does nothing until [released](Self::release), for so long at most.
+    pub fn disable(&self, reason: impl Into<Arc<str>>, lasts: Option<Duration>) {
+        self.force(Phase::Disabled, reason, lasts);
+    }
+
+    /// Ends what was forced: the circuit is closed with an empty window, after being open by a ramp. Does nothing if
+    /// nothing is forced.
+    pub fn release(&self, reason: impl Into<Arc<str>>) {
+        let now = self.now();
+        let reason = Reason::Forced(reason.into());
+        self.core().change(now, &reason, |status, rules| status.phase.is_forced().then(|| status.release(now, rules)));
+    }
+
+    /// Closed, as if new; what was counted stays counted.
+    pub fn reset(&self, reason: impl Into<Arc<str>>) {
+        self.core().change(self.now(), &Reason::Reset(reason.into()), |status, _| Some(status.reset()));
+    }
+
+    /// Decides and rejects nothing, or rejects again. What is forced open by hand is rejected all the same.
+    pub fn observe_only(&self, only: bool) {
+        self.core().observe_only.store(only, Ordering::Relaxed);
+    }
+
+    /// Hears its transitions from now on.
+    pub fn watch(&self) -> Watch {
+        Watch(self.core().watchers.get_or_init(Signals::new).subscribe())
+    }
+
+    fn force(&self, phase: Phase, reason: impl Into<Arc<str>>, lasts: Option<Duration>) {
+        let now = self.now();
+        let until = lasts.map_or(NEVER, |lasts| now.saturating_add(to_millis(lasts)));
+        self.core().change(now, &Reason::Forced(reason.into()), |status, _| Some(status.force(phase, until)));
+    }
+
+    pub(super) fn core(&self) -> &Core {
+        &self.0.core
+    }
+
+    pub(super) fn now(&self) -> u64 {
+        self.core().millis(clock::now())
+    }
+
+    fn settled(&self) -> Status {
+        self.core().settled(self.now())
+    }
+
+    #[cold]
+    fn ticket(&self) -> Arc<Ticket> {
+        let core = &self.0.core;
+        let copy = |text: &Arc<str>| Arc::from(&**text);
+        Arc::new(Ticket { core: Arc::clone(core), name: copy(&core.name), key: core.key.as_ref().map(copy) })
+    }
+}
+
+impl fmt::Debug for Circuit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut debug = f.debug_struct("Circuit");
+        debug.field("name", self.name());
+        if let Some(key) = self.key() {
+            debug.field("key", key);
+        }
+        debug.field("state", &self.state()).finish_non_exhaustive()
+    }
+}
+
+/// Hears the transitions of a circuit; of [`Circuit::watch`].
+#[derive(Debug)]
+pub struct Watch(Listener);
+
+impl Watch {
+    /// The next transition; `None` when there is no handle of the circuit left.
+    ///
+    /// A listener that falls behind by 256 misses the oldest. Can be cancelled without a loss.
+    pub async fn next(&mut self) -> Option<Transition> {
+        loop {
+            if let Signal::Circuit(transition) = self.0.next().await? {
+                return Some(transition);
+            }
+        }
+    }
+}

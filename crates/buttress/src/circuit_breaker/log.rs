@@ -1,0 +1,28 @@
+//! What a circuit remembers of its past, and whom it tells. Touched only when its state changes.
+
+use std::collections::VecDeque;
+
+use super::transition::{Reason, State, Transition};
+use crate::signal::Signals;
+
+/// So many transitions are remembered.
+const REMEMBERED: usize = 16;
+
+#[derive(Default)]
+pub(super) struct Log {
+    /// Newest first, with their time in milliseconds.
+    pub(super) transitions: VecDeque<(u64, Transition)>,
+    /// Why it opened last.
+    pub(super) last_trip: Option<Reason>,
+    pub(super) signals: Option<Signals>,
+}
+
+impl Log {
+    pub(super) fn push(&mut self, now: u64, transition: Transition) {
+        if matches!(transition.to, State::Open | State::ForcedOpen) {
+            self.last_trip = Some(transition.reason.clone());
+        }
+        self.transitions.truncate(REMEMBERED - 1);
+        self.transitions.push_front((now, transition));
+    }
+}

@@ -1,0 +1,394 @@
+//! What came of the calls: totals that only grow, and the window that is computed from them.
+//!
+//! A call that went well touches only words of its own thread: a total and the slice of time that it ended in. Failures
+//! and slow calls also go into one ring, each with the total of the good calls at its moment: how many outcomes have
+//! come since follows from that, so that nobody has to write down the good calls one by one.
+
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use super::config::{CircuitConfig, Window};
+use crate::shard::{Shard, Sharded, Word};
+
+/// Parts of the longest age of an outcome that good calls are told apart by.
+const SLICES: u64 = 16;
+/// Durations that each thread remembers.
+const SAMPLES: usize = 32;
+/// As many are looked at.
+const MOST_SAMPLES: usize = 1024;
+/// Longer is as long as this: a minute, in microseconds.
+const LONGEST_SAMPLE: u64 = 60_000_000;
+
+/// What a call counts as. The first four are rows of slices and kinds in the ring.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    Ok,
+    Failed,
+    /// Succeeded, but slowly.
+    Slow,
+    /// Failed, and slowly.
+    FailedSlow,
+    Ignored,
+    Cancelled,
+    /// Rejected further in.
+    Rejected,
+}
+
+/// The totals of a thread.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Total {
+    /// Calls that count, by their kind; then those whose outcome decides nothing.
+    Counted(Kind),
+    Other(Kind),
+    /// Calls admitted whose outcomes count.
+    Started,
+    /// Other calls admitted.
+    Passed,
+    /// Outcomes that came too late.
+    Stale,
+    /// Admissions refused.
+    Refused,
+    /// Admissions that would have been refused.
+    WouldRefuse,
+    Probes,
+}
+
+const KINDS: usize = 7;
+const TOTALS: usize = 2 * KINDS + 6;
+
+/// Rows beyond those of the window, for the throttle.
+const IGNORED_ROW: usize = 4;
+const REFUSED_ROW: usize = 5;
+
+impl Total {
+    const fn index(self) -> usize {
+        match self {
+            Self::Counted(kind) => kind as usize,
+            Self::Other(kind) => KINDS + kind as usize,
+            Self::Started => 2 * KINDS,
+            Self::Passed => 2 * KINDS + 1,
+            Self::Stale => 2 * KINDS + 2,
+            Self::Refused => 2 * KINDS + 3,
+            Self::WouldRefuse => 2 * KINDS + 4,
+            Self::Probes => 2 * KINDS + 5,
+        }
+    }
+}
+
+impl Kind {
+    pub(super) const ALL: [Self; KINDS] =
+        [Self::Ok, Self::Failed, Self::Slow, Self::FailedSlow, Self::Ignored, Self::Cancelled, Self::Rejected];
+}
+
+/// What the window holds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Seen {
+    pub(super) calls: u64,
+    pub(super) failed: u64,
+    pub(super) slow: u64,
+    /// Failures since the last call that went well, as far as they are remembered.
+    pub(super) row: u64,
+    /// Milliseconds from the first of them to the last.
+    pub(super) row_span: u64,
+}
+
+/// What a throttle looks at.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Demand {
+    pub(super) requests: u64,
+    pub(super) accepts: u64,
+}
+
+pub(super) struct Outcomes<W = AtomicU64> {
+    shape: Shape,
+    blocks: Sharded<Block<W>>,
+    /// Milliseconds that the window is ahead of the clock. It leaps ahead to forget everything.
+    ahead: W,
+    /// How often it has; each time ends a row of failures.
+    leaps: W,
+    /// Failures and slow calls that were ever written down.
+    written: W,
+    ring: OnceLock<Box<[W]>>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Shape {
+    /// The last so many; `None` is a window of time.
+    calls: Option<u64>,
+    slices: u64,
+    /// How long a slice is, in milliseconds.
+    slice: u64,
+    rows: usize,
+    /// Entries of the ring.
+    ring: usize,
+}
+
+struct Block<W> {
+    totals: [W; TOTALS],
+    /// Rows of slices: `number of the slice << 32 | count`.
+    slices: Box<[W]>,
+    /// Microseconds that good calls took, and 1.
+    samples: [W; SAMPLES],
+}
+
+impl<W: Word> Outcomes<W> {
+    pub(super) fn new(config: &CircuitConfig) -> Self {
+        Self {
+            shape: Shape::new(config),
+            blocks: Sharded::new(),
+            ahead: W::zero(),
+            leaps: W::zero(),
+            written: W::zero(),
+            ring: OnceLock::new(),
+        }
+    }
+
+    #[inline]
+    fn block(&self, shard: Shard) -> &Block<W> {
+        self.blocks.of(shard, || Block::new(self.shape.rows * self.shape.slices as usize))
+    }
+
+    /// Makes what would be made when it is first needed.
+    #[cfg(test)]
+    pub(super) fn prepare(&self, shards: &[Shard]) {
+        self.ring();
+        for shard in shards {
+            self.block(*shard);
+        }
+    }
+
+    #[inline]
+    pub(super) fn add(&self, shard: Shard, total: Total) {
+        shard.add(&self.block(shard).totals[total.index()], 1);
+    }
+
+    /// A call that went well.
+    #[inline]
+    pub(super) fn ok(&self, shard: Shard, now: u64, micros: u64) {
+        let block = self.block(shard);
+        let total = &block.totals[Total::Counted(Kind::Ok).index()];
+        let sample = &block.samples[total.load(Ordering::Relaxed) as usize % SAMPLES];
+        sample.store(micros.min(LONGEST_SAMPLE) + 1, Ordering::Relaxed);
+        shard.add(total, 1);
+        self.slice(block, shard, Kind::Ok as usize, now);
+    }
+
+    /// A call that failed or was slow. Whoever reads the window afterwards sees it: of two that end at the same time,
+    /// at least one sees both.
+    pub(super) fn bad(&self, shard: Shard, kind: Kind, now: u64) {
+        let ring = self.ring();
+        let good = self.good();
+        let at = self.written.fetch_add(1, Ordering::AcqRel) as usize % ring.len();
+        let time = now + self.ahead.load(Ordering::Relaxed);
+        ring[at].store(Entry { kind, good, time }.pack(), Ordering::Release);
+        self.slice(self.block(shard), shard, kind as usize, now);
+        W::fence(Ordering::SeqCst);
+    }
+
+    /// A call that was ignored, where the throttle wants to know.
+    pub(super) fn ignored(&self, shard: Shard, now: u64) {
+        self.slice(self.block(shard), shard, IGNORED_ROW, now);
+    }
+
+    /// A call that the throttle refused.
+    pub(super) fn refused(&self, shard: Shard, now: u64) {
+        self.slice(self.block(shard), shard, REFUSED_ROW, now);
+    }
+
+    /// Forgets the window. Whoever is just about to write down something from before writes it into the past.
+    pub(super) fn restart(&self) {
+        self.leaps.fetch_add(1, Ordering::AcqRel);
+        self.ahead.fetch_add((self.shape.slices + 1) * self.shape.slice, Ordering::AcqRel);
+    }
+
+    pub(super) fn total(&self, total: Total) -> u64 {
+        self.sum(|block| block.totals[total.index()].load(Ordering::Acquire))
+    }
+
+    pub(super) fn read(&self, now: u64) -> Seen {
+        let now = now + self.ahead.load(Ordering::Acquire);
+        let mut seen = self.walk(now);
+        let ok = self.in_row(Kind::Ok as usize, now);
+        match self.shape.calls {
+            Some(most) => seen.calls = (ok + seen.calls).min(most),
+            None => {
+                let [failed, slow, both] =
+                    [Kind::Failed, Kind::Slow, Kind::FailedSlow].map(|kind| self.in_row(kind as usize, now));
+                (seen.failed, seen.slow) = (failed + both, slow + both);
+                seen.calls = ok + failed + slow + both;
+            }
+        }
+        seen
+    }
+
+    pub(super) fn demand(&self, now: u64) -> Demand {
+        let now = now + self.ahead.load(Ordering::Acquire);
+        let accepts: u64 =
+            [Kind::Ok as usize, Kind::Slow as usize, IGNORED_ROW].map(|row| self.in_row(row, now)).iter().sum();
+        let others = [Kind::Failed as usize, Kind::FailedSlow as usize, REFUSED_ROW].map(|row| self.in_row(row, now));
+        Demand { requests: accepts + others.iter().sum::<u64>(), accepts }
+    }
+
+    /// The 95th percentile of what good calls took last, in microseconds; of how many.
+    pub(super) fn p95(&self) -> Option<(u64, usize)> {
+        let words = self.blocks.iter().flat_map(|block| &block.samples);
+        let (mut micros, mut len) = ([0; MOST_SAMPLES], 0_usize);
+        let taken = words.filter_map(|word| word.load(Ordering::Relaxed).checked_sub(1));
+        for (place, taken) in micros.iter_mut().zip(taken) {
+            *place = taken as u32;
+            len += 1;
+        }
+        let at = (len * 95).div_ceil(100).checked_sub(1)?;
+        let (_, p95, _) = micros[..len].select_nth_unstable(at);
+        Some((u64::from(*p95), len))
+    }
+
+    /// Failures and slow calls in the window, as `calls` both, and the row of failures that it ends with.
+    fn walk(&self, now: u64) -> Seen {
+        let mut seen = Seen::default();
+        let Some(ring) = self.ring.get() else { return seen };
+        let (written, good) = (self.written.load(Ordering::Acquire), self.good());
+        let (mut in_a_row, mut last) = (true, None);
+        for newer in 0..written.min(ring.len() as u64) {
+            let at = (written - 1 - newer) as usize % ring.len();
+            let Some(entry) = Entry::unpack(ring[at].load(Ordering::Acquire)) else { continue };
+            let (since, age) = (entry.good_since(good), entry.age(now));
+            in_a_row &= entry.failed() && since == 0;
+            if in_a_row {
+                seen.row += 1;
+                seen.row_span = age.saturating_sub(*last.get_or_insert(age));
+            }
+            let fits = self.shape.calls.is_some_and(|calls| since + newer < calls);
+            if fits && age < self.shape.slices * self.shape.slice {
+                seen.calls += 1;
+                seen.failed += u64::from(entry.failed());
+                seen.slow += u64::from(entry.slow());
+            } else if !in_a_row {
+                break;
+            }
+        }
+        seen
+    }
+
+    /// Good calls that count, and leaps; whatever changes it ends a row of failures.
+    fn good(&self) -> u64 {
+        self.total(Total::Counted(Kind::Ok)) + self.leaps.load(Ordering::Acquire)
+    }
+
+    fn ring(&self) -> &[W] {
+        self.ring.get_or_init(|| (0..self.shape.ring).map(|_| W::zero()).collect())
+    }
+
+    #[inline]
+    fn slice(&self, block: &Block<W>, shard: Shard, row: usize, now: u64) {
+        if row >= self.shape.rows {
+            return;
+        }
+        let number = (now + self.ahead.load(Ordering::Relaxed)) / self.shape.slice;
+        let word = &block.slices[row * self.shape.slices as usize + (number % self.shape.slices) as usize];
+        let number = number & COUNT;
+        shard.update(word, |slice| if slice >> 32 == number { slice + 1 } else { number << 32 | 1 });
+    }
+
+    /// The counts of a row's slices in the window.
+    fn in_row(&self, row: usize, now: u64) -> u64 {
+        let (slices, current) = (self.shape.slices, now / self.shape.slice);
+        let (first, last) = (row * slices as usize, (row + 1) * slices as usize);
+        self.sum(|block| {
+            let counts = block.slices[first..last].iter().map(|slice| {
+                let slice = slice.load(Ordering::Acquire);
+                let age = since(current, slice >> 32, COUNT);
+                if age < slices { slice & COUNT } else { 0 }
+            });
+            counts.sum()
+        })
+    }
+
+    fn sum(&self, of: impl Fn(&Block<W>) -> u64) -> u64 {
+        self.blocks.iter().map(of).sum()
+    }
+}
+
+impl Shape {
+    fn new(config: &CircuitConfig) -> Self {
+        let row = config.row().map_or(1, |row| row.count as usize);
+        let millis = |duration: std::time::Duration| duration.as_millis() as u64;
+        let (calls, span, slices, rows, ring) = match config.window {
+            Window::Count { calls, within } => {
+                (Some(u64::from(calls)), millis(within), SLICES, 1, row.max(calls as usize))
+            }
+            Window::Time { length, buckets } => (None, millis(length), u64::from(buckets), IGNORED_ROW, row),
+        };
+        let rows = if config.throttle.is_some() { REFUSED_ROW + 1 } else { rows };
+        Self { calls, slices, slice: span.div_ceil(slices).max(1), rows, ring }
+    }
+}
+
+impl<W: Word> Block<W> {
+    fn new(slices: usize) -> Self {
+        Self {
+            totals: std::array::from_fn(|_| W::zero()),
+            slices: (0..slices).map(|_| W::zero()).collect(),
+            samples: std::array::from_fn(|_| W::zero()),
+        }
+    }
+}
+
+/// What the ring remembers of a failure or a slow call, in one word. Good calls and time wrap around: an entry would be
+/// taken for a new one if 2^28 good calls and 2^34 ms both had gone by to the very call and second.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Entry {
+    kind: Kind,
+    good: u64,
+    time: u64,
+}
+
+const TIME: u64 = (1 << 34) - 1;
+const GOOD: u64 = (1 << 28) - 1;
+/// Of a slice.
+const COUNT: u64 = (1 << 32) - 1;
+
+impl Entry {
+    fn pack(self) -> u64 {
+        (self.kind as u64) << 62 | (self.good & GOOD) << 34 | self.time & TIME
+    }
+
+    /// `None` is a place that nothing has been written to.
+    fn unpack(word: u64) -> Option<Self> {
+        let kind = match word >> 62 {
+            0 => return None,
+            1 => Kind::Failed,
+            2 => Kind::Slow,
+            _ => Kind::FailedSlow,
+        };
+        Some(Self { kind, good: word >> 34 & GOOD, time: word & TIME })
+    }
+
+    fn failed(self) -> bool {
+        matches!(self.kind, Kind::Failed | Kind::FailedSlow)
+    }
+
+    fn slow(self) -> bool {
+        matches!(self.kind, Kind::Slow | Kind::FailedSlow)
+    }
+
+    /// Good calls since.
+    fn good_since(self, good: u64) -> u64 {
+        since(good, self.good, GOOD)
+    }
+
+    fn age(self, now: u64) -> u64 {
+        since(now, self.time, TIME)
+    }
+}
+
+/// How far a number that wraps around has come. What another thread writes at the same time may be a little ahead:
+/// nothing has gone by since.
+fn since(now: u64, then: u64, mask: u64) -> u64 {
+    let since = now.wrapping_sub(then) & mask;
+    if since > mask - (mask >> 12) { 0 } else { since }
+}
+
+#[cfg(test)]
+#[path = "outcomes_tests.rs"]
+mod tests;

@@ -1,0 +1,134 @@
+//! What a circuit looks like at a moment.
+
+use std::time::Duration;
+
+use super::circuit::Circuit;
+use super::outcomes::{Kind, Outcomes, Total};
+use super::state::Phase;
+use super::transition::{Reason, State, Transition};
+use crate::clock::Instant;
+
+/// A circuit at a moment.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub struct CircuitSnapshot {
+    /// What it does with calls.
+    pub state: State,
+    /// Since when.
+    pub since: Instant,
+    /// For how long.
+    pub time_in_state: Duration,
+    /// Why it opened last, if it ever did.
+    pub last_trip: Option<Reason>,
+    /// When the next call may pass, if none may now; `None` too where it is open until somebody says otherwise.
+    pub retry_after: Option<Duration>,
+    /// What it decides by; empty unless it is closed.
+    pub window: WindowSnapshot,
+    /// The last sixteen transitions, newest first.
+    pub transitions: Vec<PastTransition>,
+    /// Everything it has counted.
+    pub counts: CircuitCounts,
+}
+
+/// The outcomes that a circuit decides by.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct WindowSnapshot {
+    /// All.
+    pub calls: u64,
+    /// Those that failed.
+    pub failed: u64,
+    /// Those that were slow, failed or not.
+    pub slow: u64,
+}
+
+/// A transition, and how long ago it was.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub struct PastTransition {
+    /// How long ago.
+    pub ago: Duration,
+    /// The transition.
+    pub transition: Transition,
+}
+
+/// Totals since the circuit was made; they only grow. Each admission ends up in exactly one of the outcomes
+/// [`ok`](Self::ok) to [`stale`](Self::stale).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct CircuitCounts {
+    /// Calls let in, probes and those that would have been rejected among them.
+    pub admitted: u64,
+    /// Went well.
+    pub ok: u64,
+    /// Failed.
+    pub failed: u64,
+    /// Went well, but slowly.
+    pub slow: u64,
+    /// Said nothing about the other side.
+    pub ignored: u64,
+    /// Given up by their callers, whatever that counted as.
+    pub cancelled: u64,
+    /// Rejected by something further in.
+    pub rejected_inside: u64,
+    /// Came too late to decide anything.
+    pub stale: u64,
+    /// Calls that this circuit rejected.
+    pub rejected: u64,
+    /// Calls it only would have.
+    pub would_have_rejected: u64,
+    /// Calls let in as probes.
+    pub probes: u64,
+}
+
+impl Circuit {
+    /// All of it, for a page or a test; metrics need [`counts`](Self::counts) only.
+    pub fn snapshot(&self, now: Instant) -> CircuitSnapshot {
+        let core = self.core();
+        let millis = core.millis(now);
+        let status = core.settled(millis);
+        let retry_after = match status.phase {
+            Phase::Open => Some(Duration::from_millis(status.time.saturating_sub(millis))),
+            _ => None,
+        };
+        let seen = if status.phase.is_closed() { core.outcomes.read(millis) } else { Default::default() };
+        let log = core.log();
+        let past = |(at, transition): &(u64, Transition)| PastTransition {
+            ago: Duration::from_millis(millis.saturating_sub(*at)),
+            transition: transition.clone(),
+        };
+        CircuitSnapshot {
+            state: status.phase.state(),
+            since: core.since(),
+            time_in_state: now.saturating_duration_since(core.since()),
+            last_trip: log.last_trip.clone(),
+            retry_after: retry_after.filter(|wait| !wait.is_zero()),
+            window: WindowSnapshot { calls: seen.calls, failed: seen.failed, slow: seen.slow },
+            transitions: log.transitions.iter().map(past).collect(),
+            counts: self.counts(),
+        }
+    }
+
+    /// Everything it has counted.
+    pub fn counts(&self) -> CircuitCounts {
+        counts(&self.core().outcomes)
+    }
+}
+
+fn counts(outcomes: &Outcomes) -> CircuitCounts {
+    let of = |kind| outcomes.total(Total::Counted(kind)) + outcomes.total(Total::Other(kind));
+    // Outcomes first: a reader never sees more of them than admissions.
+    CircuitCounts {
+        ok: of(Kind::Ok),
+        failed: of(Kind::Failed) + of(Kind::FailedSlow),
+        slow: of(Kind::Slow),
+        ignored: of(Kind::Ignored),
+        cancelled: of(Kind::Cancelled),
+        rejected_inside: of(Kind::Rejected),
+        stale: outcomes.total(Total::Stale),
+        rejected: outcomes.total(Total::Refused),
+        would_have_rejected: outcomes.total(Total::WouldRefuse),
+        probes: outcomes.total(Total::Probes),
+        admitted: [Total::Started, Total::Passed, Total::Probes].map(|total| outcomes.total(total)).iter().sum(),
+    }
+}
