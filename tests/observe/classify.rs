@@ -5,7 +5,9 @@ use std::fmt;
 use std::io::{self, ErrorKind};
 use std::time::Duration;
 
-use buttress::classify::{Classify, Ending, ErrorType, Grpc, GrpcCode, How, HttpClassifier, Outcome, Seen, Verdict};
+use buttress::classify::{
+    Classify, Ending, ErrorType, Grpc, GrpcCode, Health, How, HttpClassifier, Outcome, Seen, Verdict,
+};
 use buttress::observe::ObserveLayer;
 use buttress_tests::{Broken, Recorder, headers};
 use bytes::Bytes;
@@ -77,7 +79,8 @@ fn only_server_errors_are_errors_of_a_server_and_for_clients_the_callers_too() {
 
 #[test]
 fn a_cancellation_is_no_error_unless_the_head_was_one() {
-    let cancelled = Verdict { outcome: Outcome::Cancelled, error_type: None, grpc_code: None };
+    let health = Health::Unknown;
+    let cancelled = Verdict { outcome: Outcome::Cancelled, health, error_type: None, grpc_code: None };
     let before = SERVER.classify(&Seen { how: &How::DroppedBeforeHead, status: None, grpc: None });
     assert_eq!(before, cancelled);
     assert_eq!(of_http(SERVER, &How::DroppedInBody, 200), cancelled);
@@ -88,7 +91,8 @@ fn a_cancellation_is_no_error_unless_the_head_was_one() {
 
 #[test]
 fn a_cancelled_grpc_call_has_the_code_for_that_unless_the_head_had_another() {
-    let cancelled = Verdict { outcome: Outcome::Cancelled, error_type: None, grpc_code: Some(GrpcCode::CANCELLED) };
+    let grpc_code = Some(GrpcCode::CANCELLED);
+    let cancelled = Verdict { outcome: Outcome::Cancelled, health: Health::Unknown, error_type: None, grpc_code };
     assert_eq!(of_grpc(CLIENT, &How::DroppedInBody, 200, None), cancelled);
     assert_eq!(of_grpc(CLIENT, &How::DroppedInBody, 200, Some(GrpcCode::OK)), cancelled);
     for (status, head, code) in
@@ -123,6 +127,48 @@ fn each_grpc_code_has_its_number_its_name_and_its_blame() {
         assert_eq!(verdict.outcome, if server_error { Outcome::Error } else { Outcome::Ok }, "{name}");
         assert_eq!(verdict.error_type, server_error.then_some(ErrorType::Grpc(code)));
         assert_eq!(verdict.grpc_code, Some(code));
+    }
+}
+
+#[test]
+fn who_was_called_is_unwell_when_it_failed_or_has_too_much_to_do_and_not_when_the_request_deserved_it() {
+    for (status, health) in [
+        (200, Health::Well),
+        (304, Health::Well),
+        (400, Health::Unknown),
+        (404, Health::Unknown),
+        (408, Health::Unwell),
+        (429, Health::Unwell),
+        (500, Health::Unwell),
+        (503, Health::Unwell),
+    ] {
+        assert_eq!(of_http(CLIENT, &COMPLETE, status).health, health, "{status}");
+    }
+    for (code, health) in [
+        (GrpcCode::OK, Health::Well),
+        (GrpcCode::NOT_FOUND, Health::Unknown),
+        (GrpcCode::CANCELLED, Health::Unknown),
+        (GrpcCode::RESOURCE_EXHAUSTED, Health::Unwell),
+        (GrpcCode::UNAVAILABLE, Health::Unwell),
+        (GrpcCode::UNKNOWN, Health::Unwell),
+    ] {
+        assert_eq!(of_grpc(CLIENT, &COMPLETE, 200, Some(code)).health, health, "{code}");
+    }
+    assert_eq!(of_http(CLIENT, &How::Panicked, 200).health, Health::Unwell);
+    assert_eq!(of_http(CLIENT, &How::Upgraded, 101).health, Health::Well);
+}
+
+#[test]
+fn no_exchange_is_a_success_to_one_and_a_failure_to_the_other() {
+    let ways = [&COMPLETE, &How::DroppedBeforeHead, &How::DroppedInBody, &How::Upgraded, &How::Panicked];
+    let codes = (0..17).map(|number| Some(GrpcCode::from_number(number)));
+    for (classifier, how) in [SERVER, CLIENT].into_iter().flat_map(|one| ways.map(|how| (one, how))) {
+        let http = (100..=599).map(|status| of_http(classifier, how, status));
+        let grpc = codes.clone().chain([None]).map(|code| of_grpc(classifier, how, 200, code));
+        for Verdict { outcome, health, .. } in http.chain(grpc) {
+            assert!(!(outcome == Outcome::Ok && health == Health::Unwell), "{how:?}");
+            assert!(!(outcome != Outcome::Ok && health == Health::Well), "{how:?}");
+        }
     }
 }
 

@@ -13,14 +13,19 @@
 
 mod fault;
 mod grpc;
+mod wrapper;
 
 use std::fmt;
 
 use http::{HeaderMap, StatusCode};
 
 pub use fault::Fault;
+#[cfg(feature = "circuit-breaker")]
+pub(crate) use fault::REFUSED;
 pub(crate) use grpc::is_grpc;
 pub use grpc::{Grpc, GrpcCode};
+#[cfg(any(feature = "circuit-breaker", feature = "retry"))]
+pub(crate) use wrapper::{Layered, Wrapper, know};
 
 /// How an exchange ended. There is exactly one for each exchange.
 #[derive(Debug)]
@@ -172,11 +177,25 @@ pub struct Seen<'a> {
     pub grpc: Option<Grpc>,
 }
 
+/// What an exchange tells about the health of whoever was called: what a breaker goes by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Health {
+    /// It did what it is for.
+    Well,
+    /// It failed, or said that it has too much to do.
+    Unwell,
+    /// Nothing: the request deserved the error, the caller left, or nobody was called.
+    Unknown,
+}
+
 /// What a classifier says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Verdict {
     /// What it came to.
     pub outcome: Outcome,
+    /// What it tells about the callee. Never `Well` where the outcome is an error, never `Unwell` where it is `Ok`.
+    pub health: Health,
     /// Why it is an error; none for other outcomes.
     pub error_type: Option<ErrorType>,
     /// The gRPC status, when this is a gRPC exchange and a status was sent, or is implied by the way it ended.
@@ -222,10 +241,11 @@ impl HttpClassifier {
             return Verdict::of_status(seen.status, self.client);
         };
         let code = trailers.and_then(GrpcCode::from_headers).or(grpc.head).unwrap_or(grpc.implied);
-        if code.is_error(self.client) {
-            return Verdict::error(ErrorType::Grpc(code), Some(code));
+        match code {
+            GrpcCode::OK => Verdict::ok().grpc(Some(code)),
+            code if code.is_error(self.client) => Verdict::of_code(code),
+            code => Verdict { health: Health::Unknown, ..Verdict::ok() }.grpc(Some(code)),
         }
-        Verdict { outcome: Outcome::Ok, error_type: None, grpc_code: Some(code) }
     }
 }
 
@@ -240,6 +260,7 @@ impl Classify for HttpClassifier {
             How::DroppedInBody => self.dropped_in_body(seen),
             How::Panicked => Verdict {
                 outcome: Outcome::Panicked,
+                health: Health::Unwell,
                 error_type: Some(ErrorType::Name("panic")),
                 grpc_code: code(GrpcCode::UNKNOWN),
             },
@@ -248,32 +269,60 @@ impl Classify for HttpClassifier {
 }
 
 impl Verdict {
-    const fn ok() -> Self {
-        Self { outcome: Outcome::Ok, error_type: None, grpc_code: None }
+    /// A success.
+    pub const fn ok() -> Self {
+        Self { outcome: Outcome::Ok, health: Health::Well, error_type: None, grpc_code: None }
+    }
+
+    /// An error; `health` says whether the callee is to blame for it.
+    pub const fn error(error_type: ErrorType, health: Health) -> Self {
+        Self { outcome: Outcome::Error, health, error_type: Some(error_type), grpc_code: None }
+    }
+
+    /// With the status of a gRPC exchange.
+    #[must_use]
+    pub const fn grpc(mut self, code: Option<GrpcCode>) -> Self {
+        self.grpc_code = code;
+        self
     }
 
     fn cancelled(seen: &Seen<'_>) -> Self {
-        Self { outcome: Outcome::Cancelled, error_type: None, grpc_code: seen.grpc.map(|_| GrpcCode::CANCELLED) }
-    }
-
-    const fn error(error_type: ErrorType, grpc_code: Option<GrpcCode>) -> Self {
-        Self { outcome: Outcome::Error, error_type: Some(error_type), grpc_code }
+        let grpc_code = seen.grpc.map(|_| GrpcCode::CANCELLED);
+        Self { outcome: Outcome::Cancelled, health: Health::Unknown, error_type: None, grpc_code }
     }
 
     /// An error that is a gRPC status tells its code; any other has a name.
     fn of_fault(fault: &Fault<'_>, is_grpc: bool) -> Self {
         match fault.grpc_code() {
-            Some(code) if is_grpc && code != GrpcCode::OK => Self::error(ErrorType::Grpc(code), Some(code)),
-            _ => Self::error(ErrorType::Name(fault.name()), is_grpc.then_some(GrpcCode::UNKNOWN)),
+            Some(code) if is_grpc && code != GrpcCode::OK => Self::of_code(code),
+            _ => {
+                let health = if fault.is_refusal() { Health::Unknown } else { Health::Unwell };
+                Self::error(ErrorType::Name(fault.name()), health).grpc(is_grpc.then_some(GrpcCode::UNKNOWN))
+            }
         }
     }
 
+    fn of_code(code: GrpcCode) -> Self {
+        // RESOURCE_EXHAUSTED is the client's error to OpenTelemetry, and yet it says that the server has too much to do.
+        let unwell = code.is_error(false) || code == GrpcCode::RESOURCE_EXHAUSTED;
+        let health = if unwell { Health::Unwell } else { Health::Unknown };
+        Self::error(ErrorType::Grpc(code), health).grpc(Some(code))
+    }
+
     fn of_status(status: Option<StatusCode>, client: bool) -> Self {
-        match status {
-            Some(status) if status.is_server_error() || (client && status.is_client_error()) => {
-                Self::error(ErrorType::Status(status), None)
+        let Some(status) = status else {
+            return Self::ok();
+        };
+        if status.is_server_error() {
+            return Self::error(ErrorType::Status(status), Health::Unwell);
+        }
+        let too_much = matches!(status, StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_MANY_REQUESTS);
+        match (status.is_client_error(), client) {
+            (true, true) => {
+                Self::error(ErrorType::Status(status), if too_much { Health::Unwell } else { Health::Unknown })
             }
-            _ => Self::ok(),
+            (true, false) => Self { health: Health::Unknown, ..Self::ok() },
+            (false, _) => Self::ok(),
         }
     }
 }

@@ -34,6 +34,8 @@ pub mod trace;
 pub mod window;
 
 mod clock;
+#[cfg(any(feature = "circuit-breaker", feature = "retry"))]
+mod hint;
 #[cfg(any(feature = "propagate", feature = "trace"))]
 pub mod rate;
 #[cfg(any(feature = "metrics", feature = "circuit-breaker"))]

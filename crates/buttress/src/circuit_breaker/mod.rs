@@ -114,10 +114,15 @@
 //! | `preset` | settings that others have found to work |
 //! | `transition` | [`State`], [`Reason`], [`Transition`] |
 
+mod choose;
 mod circuit;
 mod config;
 mod core;
 mod decide;
+mod error;
+mod fallback;
+mod future;
+mod layer;
 mod log;
 #[cfg(test)]
 mod model;
@@ -125,16 +130,31 @@ mod outcomes;
 mod permit;
 mod persist;
 pub mod preset;
+mod probe;
+mod refuse;
+mod registry;
+#[cfg(feature = "metrics")]
+mod report;
+mod service;
 mod snapshot;
 mod state;
 mod stuck;
 mod transition;
 
+pub use choose::{Choose, Keyed};
 pub use circuit::{Circuit, Watch};
 pub use config::{
     Cancellation, CircuitConfig, Consecutive, Ramp, Share, ShareError, SlowCalls, Throttle, Window, WindowError,
 };
+pub use error::Error;
+pub use fallback::{Cause, Fallback, FallbackFuture, FallbackLayer};
+pub use future::ResponseFuture;
+pub use layer::CircuitBreakerLayer;
 pub use permit::{CallError, CallResult, Permit, Rejected, RejectedBecause};
 pub use persist::{CircuitState, ImportError};
+pub use probe::PermitProbe;
+pub use refuse::{Answer, Fail, Refuse, Refused};
+pub use registry::Circuits;
+pub use service::CircuitBreaker;
 pub use snapshot::{CircuitCounts, CircuitSnapshot, PastTransition, WindowSnapshot};
 pub use transition::{Reason, State, Transition};

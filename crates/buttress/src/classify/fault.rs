@@ -4,6 +4,10 @@ use std::fmt;
 use std::io::ErrorKind;
 
 use super::GrpcCode;
+use super::wrapper::{Layered, unwrap};
+
+/// The name of an error of a circuit that let nobody through.
+pub(crate) const REFUSED: &str = "circuit_open";
 
 type BoxError = Box<dyn Error + Send + Sync>;
 
@@ -23,23 +27,44 @@ impl<'a> Fault<'a> {
         Self { any: error, text: error, type_name: type_name::<E>() }
     }
 
+    /// The error that layers of this crate have around them, or what such a layer says of itself.
+    fn innermost(self) -> Result<Self, Own> {
+        match unwrap(self.any) {
+            Some(Layered::Inner(inner)) => inner.innermost(),
+            Some(Layered::Own { name, is_refusal }) => Err(Own { name, is_refusal }),
+            None => Ok(self),
+        }
+    }
+
+    /// Whether nobody was called: a circuit was open, a budget was spent, there was no room.
+    pub fn is_refusal(&self) -> bool {
+        self.innermost().map_or_else(|own| own.is_refusal, |inner| inner.chain().any(is_refusal))
+    }
+
     /// The error, if it is of this type.
     pub fn downcast_ref<E: 'static>(&self) -> Option<&'a E> {
         self.any.downcast_ref()
     }
 
-    /// The error and its sources, as far as its type is known here.
+    /// The error and its sources, as far as its type is known here; layers of this crate around it are left out.
     pub fn chain(&self) -> impl Iterator<Item = &'a (dyn Error + 'static)> {
-        std::iter::successors(self.as_error(), |error: &&'a (dyn Error + 'static)| (*error).source())
+        let innermost = self.innermost().ok();
+        std::iter::successors(innermost.and_then(|inner| inner.as_error()), |error: &&'a (dyn Error + 'static)| {
+            (*error).source()
+        })
     }
 
     /// A name of few values for `error.type`: what the error or one of its sources is (`timeout`, `connection_refused`),
     /// else the name of its type.
     pub fn name(&self) -> &'static str {
-        match self.chain().find_map(known_name) {
+        let innermost = match self.innermost() {
+            Ok(innermost) => innermost,
+            Err(own) => return own.name,
+        };
+        match innermost.chain().find_map(known_name) {
             Some(name) => name,
-            None if self.any.is::<BoxError>() => "_OTHER",
-            None => self.type_name,
+            None if innermost.any.is::<BoxError>() => "_OTHER",
+            None => innermost.type_name,
         }
     }
 
@@ -85,6 +110,12 @@ impl<'a> Fault<'a> {
     }
 }
 
+/// What a layer of this crate says of itself.
+struct Own {
+    name: &'static str,
+    is_refusal: bool,
+}
+
 fn known_name(error: &(dyn Error + 'static)) -> Option<&'static str> {
     if let Some(error) = error.downcast_ref::<std::io::Error>() {
         // The source of an `io::Error` is the source of what it wraps, and so skips what it wraps.
@@ -97,7 +128,17 @@ fn known_name(error: &(dyn Error + 'static)) -> Option<&'static str> {
     if let Some(error) = error.downcast_ref::<hyper::Error>() {
         return hyper_name(error);
     }
-    None
+    is_refusal(error).then_some(REFUSED)
+}
+
+/// The source of a boxed error of a layer that refused to call.
+fn is_refusal(error: &(dyn Error + 'static)) -> bool {
+    #[cfg(feature = "circuit-breaker")]
+    if error.is::<crate::circuit_breaker::Rejected>() {
+        return true;
+    }
+    let _ = error;
+    false
 }
 
 fn io_name(kind: ErrorKind) -> Option<&'static str> {

@@ -34,10 +34,24 @@ impl GrpcCode {
     pub const CANCELLED: Self = Self(1);
     /// 2
     pub const UNKNOWN: Self = Self(2);
+    /// 3
+    pub const INVALID_ARGUMENT: Self = Self(3);
     /// 4
     pub const DEADLINE_EXCEEDED: Self = Self(4);
+    /// 5
+    pub const NOT_FOUND: Self = Self(5);
+    /// 6
+    pub const ALREADY_EXISTS: Self = Self(6);
     /// 7
     pub const PERMISSION_DENIED: Self = Self(7);
+    /// 8
+    pub const RESOURCE_EXHAUSTED: Self = Self(8);
+    /// 9
+    pub const FAILED_PRECONDITION: Self = Self(9);
+    /// 10
+    pub const ABORTED: Self = Self(10);
+    /// 11
+    pub const OUT_OF_RANGE: Self = Self(11);
     /// 12
     pub const UNIMPLEMENTED: Self = Self(12);
     /// 13

@@ -10,8 +10,6 @@ use super::Probe;
 use super::watch::Watch;
 use crate::classify::{Classify, Fault, How, HttpClassifier};
 
-const ALIVE: &str = "only the destructor takes the body out";
-
 pin_project! {
     /// The answer's body, watched to its last frame; of [`Observed`](super::Observed).
     pub struct ObservedBody<B, P, C = HttpClassifier>
@@ -19,7 +17,7 @@ pin_project! {
         P: Probe,
         C: Classify,
     {
-        // An option so that a body that nobody reads on is dropped within its context.
+        // None when it is empty; and so that a body that nobody reads on is dropped within its context.
         #[pin]
         inner: Option<B>,
         // None as soon as the end has been recorded.
@@ -44,6 +42,12 @@ impl<B, P: Probe, C: Classify> ObservedBody<B, P, C> {
     pub(super) fn new(inner: B, watch: Option<Watch<P, C>>) -> Self {
         Self { inner: Some(inner), watch }
     }
+
+    /// Of an answer that no inner service gave.
+    #[cfg(feature = "circuit-breaker")]
+    pub(crate) fn empty() -> Self {
+        Self { inner: None, watch: None }
+    }
 }
 
 impl<B, P, C> Body for ObservedBody<B, P, C>
@@ -58,7 +62,9 @@ where
 
     fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<B::Data>, B::Error>>> {
         let this = self.project();
-        let mut inner = this.inner.as_pin_mut().expect(ALIVE);
+        let Some(mut inner) = this.inner.as_pin_mut() else {
+            return Poll::Ready(None);
+        };
         let Some(watch) = this.watch else {
             return inner.poll_frame(cx);
         };
@@ -87,11 +93,11 @@ where
 
     /// False until the end has been recorded, so that no server stops polling before it.
     fn is_end_stream(&self) -> bool {
-        self.watch.is_none() && self.inner.as_ref().expect(ALIVE).is_end_stream()
+        self.watch.is_none() && self.inner.as_ref().is_none_or(B::is_end_stream)
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.inner.as_ref().expect(ALIVE).size_hint()
+        self.inner.as_ref().map_or_else(|| SizeHint::with_exact(0), B::size_hint)
     }
 }
 

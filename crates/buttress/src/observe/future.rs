@@ -39,7 +39,7 @@ pin_project! {
 }
 
 impl<F, P: Probe, C: Classify> ResponseFuture<F, P, C> {
-    pub(super) fn new(inner: F, watch: Option<Watch<P, C>>) -> Self {
+    pub(crate) fn new(inner: F, watch: Option<Watch<P, C>>) -> Self {
         Self { inner: Some(inner), watch }
     }
 }

@@ -36,6 +36,20 @@ impl<O, C> ObserveLayer<O, C> {
         Self { observer, classifier, options: Options { enabled: true, end_with_head: false } }
     }
 
+    /// As this, with another observer.
+    #[cfg(feature = "circuit-breaker")]
+    pub(crate) fn with_observer<O2>(self, observer: O2) -> ObserveLayer<O2, C> {
+        let Self { classifier, options, .. } = self;
+        ObserveLayer { observer, classifier, options }
+    }
+
+    /// As this, with another classifier.
+    #[cfg(feature = "circuit-breaker")]
+    pub(crate) fn with_classifier<C2>(self, classifier: C2) -> ObserveLayer<O, C2> {
+        let Self { observer, options, .. } = self;
+        ObserveLayer { observer, classifier, options }
+    }
+
     /// Ends each exchange with its head instead of with its body; gRPC keeps ending with its trailers, which hold the
     /// status. Off by default.
     #[must_use]

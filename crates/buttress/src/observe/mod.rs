@@ -65,7 +65,7 @@ use std::fmt;
 
 use http::{Extensions, HeaderMap, Method, Request, StatusCode, Uri, Version, response};
 
-pub use crate::classify::{Ending, ErrorType, GrpcCode, How, Outcome};
+pub use crate::classify::{Ending, ErrorType, GrpcCode, Health, How, Outcome};
 use crate::context::Context;
 pub use tokio::time::Instant;
 
@@ -77,6 +77,8 @@ pub use request_body::{CountedBody, ReadEnd};
 #[cfg(any(feature = "trace", feature = "metrics", feature = "axum"))]
 pub use route::Route;
 pub use service::Observed;
+#[cfg(feature = "circuit-breaker")]
+pub(crate) use watch::Watch;
 pub use when::{ParseNetworkError, When};
 
 /// One concern that watches exchanges.
@@ -131,6 +133,8 @@ pub struct End<'a> {
     pub how: &'a How<'a>,
     /// What that means.
     pub outcome: Outcome,
+    /// What it tells about the callee.
+    pub health: Health,
     /// Why it is an error.
     pub error_type: Option<ErrorType>,
     /// The status of the head, when there was one.

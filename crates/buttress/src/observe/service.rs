@@ -8,6 +8,7 @@ use tower_service::Service;
 use super::watch::Watch;
 use super::{Observe, ObserveLayer, ObservedBody, ResponseFuture};
 use crate::classify::{Classify, HttpClassifier};
+use crate::clock;
 
 /// A service whose exchanges are watched; made by [`ObserveLayer`].
 #[derive(Clone, Copy, Debug)]
@@ -37,7 +38,7 @@ where
         if !self.layer.options.enabled {
             return ResponseFuture::new(self.inner.call(request), None);
         }
-        let mut watch = Watch::start(&self.layer, &mut request);
+        let mut watch = Watch::start(&self.layer, &mut request, clock::now(), O::start);
         let future = watch.run(|| self.inner.call(request));
         ResponseFuture::new(future, Some(watch))
     }

@@ -30,6 +30,13 @@ macro_rules! tuple {
     };
 }
 
+/// Nobody watches.
+impl<B> Observe<B> for () {
+    type Probe = ();
+
+    fn start(&self, _request: &mut Request<B>, _exchange: &mut Exchange) {}
+}
+
 /// None watches nothing.
 impl<B, O: Observe<B>> Observe<B> for Option<O> {
     type Probe = Option<O::Probe>;

@@ -5,11 +5,11 @@ use http::{Method, Request, StatusCode, response};
 use http_body::Body;
 
 use super::layer::Options;
-use super::{End, Exchange, Instant, Observe, ObserveLayer, Probe};
+use super::{End, Exchange, Instant, ObserveLayer, Probe};
 use crate::classify::{Classify, Grpc, How, Seen, Verdict, is_grpc};
 use crate::{clock, context};
 
-pub(super) struct Watch<P: Probe, C: Classify> {
+pub(crate) struct Watch<P: Probe, C: Classify> {
     /// Taken at the end.
     probe: Option<P>,
     classifier: C,
@@ -32,10 +32,13 @@ enum Asked {
 }
 
 impl<P: Probe, C: Classify> Watch<P, C> {
-    pub(super) fn start<O, B>(layer: &ObserveLayer<O, C>, request: &mut Request<B>) -> Self
-    where
-        O: Observe<B, Probe = P>,
-    {
+    /// Starts watching at this instant, with what `probe` makes of the observer.
+    pub(crate) fn start<O, B>(
+        layer: &ObserveLayer<O, C>,
+        request: &mut Request<B>,
+        at: Instant,
+        probe: impl FnOnce(&O, &mut Request<B>, &mut Exchange) -> P,
+    ) -> Self {
         let Options { end_with_head, .. } = layer.options;
         let asked = match *request.method() {
             Method::HEAD => Asked::Head,
@@ -43,9 +46,9 @@ impl<P: Probe, C: Classify> Watch<P, C> {
             _ => Asked::Other,
         };
         let is_grpc = is_grpc(request.headers());
-        let mut exchange = Exchange { started: clock::now(), head_at: None, context: None, is_grpc };
+        let mut exchange = Exchange { started: at, head_at: None, context: None, is_grpc };
         let grpc = is_grpc.then_some(Grpc::UNANSWERED);
-        let probe = layer.observer.start(request, &mut exchange);
+        let probe = probe(&layer.observer, request, &mut exchange);
         Self {
             probe: Some(probe),
             classifier: layer.classifier.clone(),
@@ -60,7 +63,7 @@ impl<P: Probe, C: Classify> Watch<P, C> {
     }
 
     /// Runs a call or a poll of the inner service in the exchange's context; a panic ends the exchange and goes on.
-    pub(super) fn run<R>(&mut self, work: impl FnOnce() -> R) -> R {
+    pub(crate) fn run<R>(&mut self, work: impl FnOnce() -> R) -> R {
         let guard = EndOnPanic(self);
         let result = match &mut guard.0.exchange.context {
             None => work(),
@@ -111,10 +114,11 @@ impl<P: Probe, C: Classify> Watch<P, C> {
             return;
         };
         let seen = Seen { how, status: self.status, grpc: self.grpc };
-        let Verdict { outcome, error_type, grpc_code } = self.classifier.classify(&seen);
+        let Verdict { outcome, health, error_type, grpc_code } = self.classifier.classify(&seen);
         probe.end(&End {
             how,
             outcome,
+            health,
             error_type,
             status: self.status,
             grpc_code,
