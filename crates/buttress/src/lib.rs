@@ -34,7 +34,8 @@ pub mod window;
 mod clock;
 #[cfg(any(feature = "propagate", feature = "trace"))]
 pub mod rate;
-#[cfg(feature = "metrics")]
+#[cfg(any(feature = "metrics", feature = "retry"))]
+#[cfg_attr(not(feature = "metrics"), allow(dead_code, reason = "retries use a part of it"))]
 mod shard;
 
 #[cfg(feature = "telemetry")]
