@@ -10,6 +10,8 @@ pub mod backoff;
 pub mod circuit_breaker;
 pub mod classify;
 pub mod context;
+#[cfg(any(feature = "circuit-breaker", feature = "retry"))]
+pub mod hint;
 #[cfg(feature = "metrics")]
 pub mod metrics;
 pub mod observe;
@@ -34,11 +36,10 @@ pub mod trace;
 pub mod window;
 
 mod clock;
-#[cfg(any(feature = "circuit-breaker", feature = "retry"))]
-mod hint;
 #[cfg(any(feature = "propagate", feature = "trace"))]
 pub mod rate;
-#[cfg(any(feature = "metrics", feature = "circuit-breaker"))]
+#[cfg(any(feature = "metrics", feature = "circuit-breaker", feature = "retry"))]
+#[cfg_attr(not(feature = "metrics"), allow(dead_code, reason = "breakers and retries use a part of it"))]
 mod shard;
 
 #[cfg(feature = "telemetry")]

@@ -5,7 +5,7 @@ use std::time::Duration;
 use http::response;
 
 use super::{CallResult, Permit, Refused};
-use crate::hint;
+use crate::hint::Hint;
 use crate::observe::{End, Exchange, Health, How, Outcome, Probe};
 
 /// Reports the end of an exchange to the circuit that admitted it.
@@ -27,9 +27,9 @@ impl Probe for PermitProbe {
     fn head(&mut self, head: &mut response::Parts, exchange: &mut Exchange) {
         self.refused = head.extensions.get::<Refused>().is_some();
         if exchange.is_grpc {
-            self.retry_after = hint::pushback(&head.headers).and_then(hint::Pushback::wait);
+            self.retry_after = Hint::of_grpc(&head.headers).and_then(Hint::wait);
         } else if head.status.is_server_error() || head.status.is_client_error() {
-            self.retry_after = hint::retry_after(&head.headers);
+            self.retry_after = Hint::of_http(&head.headers).and_then(Hint::wait);
         }
     }
 
@@ -38,7 +38,7 @@ impl Probe for PermitProbe {
             How::Complete { trailers } => *trailers,
             _ => None,
         };
-        let pushback = trailers.and_then(hint::pushback).and_then(hint::Pushback::wait);
+        let pushback = trailers.and_then(Hint::of_grpc).and_then(Hint::wait);
         let result = match (end.health, end.outcome) {
             _ if self.refused => CallResult::Rejected,
             (Health::Well, _) => CallResult::Ok,

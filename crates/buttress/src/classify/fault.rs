@@ -124,6 +124,10 @@ fn known_name(error: &(dyn Error + 'static)) -> Option<&'static str> {
     if error.is::<tokio::time::error::Elapsed>() {
         return Some("timeout");
     }
+    #[cfg(feature = "retry")]
+    if error.is::<crate::retry::TimedOut>() || error.is::<tower::timeout::error::Elapsed>() {
+        return Some("timeout");
+    }
     #[cfg(feature = "hyper")]
     if let Some(error) = error.downcast_ref::<hyper::Error>() {
         return hyper_name(error);

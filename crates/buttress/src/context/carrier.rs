@@ -1,5 +1,7 @@
 //! The task-local: set while a scope runs, put back however it ends.
 
+#[cfg(all(feature = "trace", feature = "retry"))]
+use std::cell::Cell;
 use std::cell::RefCell;
 use std::future::Future;
 use std::pin::Pin;
@@ -8,12 +10,29 @@ use std::task::{self, Poll};
 use pin_project_lite::pin_project;
 use tokio::task::JoinHandle;
 
-#[cfg(feature = "metrics")]
+#[cfg(any(feature = "metrics", all(feature = "trace", feature = "retry")))]
 use super::TraceContext;
 use super::{Context, bridge};
 
 thread_local! {
     static CURRENT: RefCell<Option<Context>> = const { RefCell::new(None) };
+}
+
+#[cfg(all(feature = "trace", feature = "retry"))]
+thread_local! {
+    static LAST_RECORDED: Cell<Option<TraceContext>> = const { Cell::new(None) };
+}
+
+/// Remembers the span that was begun last on this thread, for who called the service that began it.
+#[cfg(all(feature = "trace", feature = "retry"))]
+pub(crate) fn note_recorded(trace: TraceContext) {
+    let _ = LAST_RECORDED.try_with(|last| last.set(Some(trace)));
+}
+
+/// The span that was begun since it was last asked for.
+#[cfg(all(feature = "trace", feature = "retry"))]
+pub(crate) fn take_recorded() -> Option<TraceContext> {
+    LAST_RECORDED.try_with(Cell::take).ok().flatten()
 }
 
 /// The context of the request or operation that is running here.

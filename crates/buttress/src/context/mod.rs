@@ -65,6 +65,8 @@ pub(crate) use annotation::{Event, MAX_ATTRIBUTES};
 pub(crate) use carrier::enter;
 #[cfg(feature = "metrics")]
 pub(crate) use carrier::sampled_trace;
+#[cfg(all(feature = "trace", feature = "retry"))]
+pub(crate) use carrier::{note_recorded, take_recorded};
 #[cfg(feature = "propagate")]
 pub(crate) use {baggage::BAGGAGE, traceparent::TRACEPARENT, tracestate::TRACESTATE};
 

@@ -223,6 +223,8 @@ impl Trace {
             links.extend(previous.map(|previous| SpanLink::new(previous, "previous_attempt")));
         }
         context.set_annotations(Arc::clone(&annotations));
+        #[cfg(feature = "retry")]
+        crate::context::note_recorded(context.trace());
         Box::new(Recording {
             context: context.clone(),
             annotations,

@@ -1,0 +1,342 @@
+//! How many repeats a client may send: a share of what succeeds, and a share of what is under way.
+
+use std::fmt;
+use std::sync::atomic::Ordering::{Acquire, Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU64};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use crate::clock::{self, Instant};
+use crate::shard::{Begun, Shard, Sharded, Word};
+
+/// Of what succeeds.
+const SHARE: f64 = 0.1;
+const HEDGE_SHARE: f64 = 0.05;
+/// Of what is under way, and never fewer than the floor.
+const CONCURRENT_SHARE: f64 = 0.2;
+const CONCURRENT_FLOOR: u64 = 3;
+/// What a client may always send: so many a second, and so many at once.
+const RESERVE: f64 = 1.0;
+const RESERVE_BURST: f64 = 3.0;
+/// After a denial requests are not kept for a repeat for this long.
+const PAUSE: Duration = Duration::from_millis(100);
+
+/// A budget for repeats, shared by its clones: give one to several clients of the same server.
+///
+/// Two conditions hold at once. Repeats under way are at most three, or a fifth of all requests under way. And each repeat
+/// takes a token: every success earns a tenth of one, earned tokens fade with a time constant of one second, so that a
+/// long time of health buys no storm; one token a second, three at most, is there without any success. Hedges take from
+/// the same tokens, and may be a twentieth of the successes.
+///
+/// The first is Envoy's retry budget, the second goes back to finagle's and to gRPC's retry throttling (A6).
+///
+/// ```
+/// use buttress::retry::{RetryBudget, RetryLayer};
+///
+/// let budget = RetryBudget::new();
+/// let prices = RetryLayer::new().budget(budget.clone());
+/// let stock = RetryLayer::new().budget(budget.clone());
+/// assert_eq!(budget.counts().denied, 0);
+/// # let _ = (prices, stock);
+/// ```
+#[derive(Clone)]
+pub struct RetryBudget(Arc<Inner>);
+
+struct Inner {
+    share: f64,
+    reserve: f64,
+    tallies: Sharded<Tally>,
+    pool: Mutex<Pool>,
+    zero: Instant,
+    /// Nanoseconds after `zero` until which a denial holds.
+    denied_until: AtomicU64,
+    spent: AtomicBool,
+    withdrawn: AtomicU64,
+    denied: AtomicU64,
+}
+
+/// What every request writes, each thread its own.
+struct Tally {
+    requests: Begun,
+    successes: AtomicU64,
+}
+
+impl Tally {
+    fn new() -> Self {
+        Self { requests: Begun::new(), successes: AtomicU64::zero() }
+    }
+}
+
+/// How a budget stands.
+#[derive(Clone, Copy, Debug, PartialEq)]
+#[non_exhaustive]
+pub struct BudgetCounts {
+    /// Repeats and hedges that were granted, ever.
+    pub withdrawn: u64,
+    /// Repeats and hedges that were not granted, ever.
+    pub denied: u64,
+    /// Tokens that are left.
+    pub balance: f64,
+    /// Repeats and hedges under way.
+    pub repeats_in_flight: u64,
+    /// Requests under way.
+    pub in_flight: u64,
+}
+
+/// A budget that cannot be.
+#[derive(Clone, Copy, Debug, PartialEq)]
+#[non_exhaustive]
+pub enum BudgetError {
+    /// The share of successes is not from 0 to 1.
+    Share(f64),
+    /// The reserve is negative or no number.
+    Reserve(f64),
+}
+
+impl fmt::Display for BudgetError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Share(share) => write!(f, "a retry budget is a share of the successes from 0 to 1, not {share}"),
+            Self::Reserve(reserve) => {
+                write!(f, "a retry budget's reserve is a number of repeats a second from 0 on, not {reserve}")
+            }
+        }
+    }
+}
+
+impl std::error::Error for BudgetError {}
+
+/// Who asks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Ask {
+    Repeat,
+    /// Of a request that was a repeat before it came here: only what was earned.
+    RepeatOfRepeat,
+    Hedge,
+}
+
+impl RetryBudget {
+    /// A tenth of the successes, and one a second.
+    pub fn new() -> Self {
+        Self::checked(SHARE, RESERVE)
+    }
+
+    /// Another share of the successes (0.1 is a tenth), and another number of repeats a second that need no success.
+    ///
+    /// # Errors
+    ///
+    /// [`BudgetError`] when the share is not from 0 to 1, or the reserve is negative or no number.
+    pub fn of(share: f64, reserve_per_second: f64) -> Result<Self, BudgetError> {
+        if !(0.0..=1.0).contains(&share) {
+            return Err(BudgetError::Share(share));
+        }
+        if !(reserve_per_second >= 0.0 && reserve_per_second.is_finite()) {
+            return Err(BudgetError::Reserve(reserve_per_second));
+        }
+        Ok(Self::checked(share, reserve_per_second))
+    }
+
+    fn checked(share: f64, reserve: f64) -> Self {
+        let zero = clock::now();
+        Self(Arc::new(Inner {
+            share,
+            reserve,
+            tallies: Sharded::new(),
+            pool: Mutex::new(Pool::new(zero, reserve)),
+            zero,
+            denied_until: AtomicU64::new(0),
+            spent: AtomicBool::new(false),
+            withdrawn: AtomicU64::new(0),
+            denied: AtomicU64::new(0),
+        }))
+    }
+
+    /// How it stands.
+    pub fn counts(&self) -> BudgetCounts {
+        let mut pool = self.pool();
+        self.refill(&mut pool);
+        BudgetCounts {
+            withdrawn: self.0.withdrawn.load(Relaxed),
+            denied: self.0.denied.load(Relaxed),
+            balance: pool.earned + pool.reserve,
+            repeats_in_flight: pool.repeats,
+            in_flight: self.in_flight(),
+        }
+    }
+
+    pub(super) fn begin(&self) {
+        let shard = Shard::mine();
+        self.0.tallies.of(shard, Tally::new).requests.start(shard);
+    }
+
+    pub(super) fn end(&self) {
+        let shard = Shard::mine();
+        self.0.tallies.of(shard, Tally::new).requests.end(shard);
+    }
+
+    pub(super) fn succeeded(&self) {
+        let shard = Shard::mine();
+        shard.add(&self.0.tallies.of(shard, Tally::new).successes, 1);
+    }
+
+    /// Whether a repeat has been denied a moment ago, so that it is not worth to keep a request for one.
+    pub(super) fn is_paused(&self) -> bool {
+        self.0.spent.load(Relaxed) && self.nanos(clock::now()) < self.0.denied_until.load(Relaxed)
+    }
+
+    /// Takes a token and a place, or says no; the second tells whether this is the first no since there was some.
+    pub(super) fn withdraw(&self, ask: Ask) -> Result<Withdrawal, bool> {
+        let in_flight = self.in_flight();
+        let mut pool = self.pool();
+        let now = self.refill(&mut pool);
+        let granted = pool.withdraw(ask, in_flight);
+        drop(pool);
+        if let Some(from) = granted {
+            self.0.withdrawn.fetch_add(1, Relaxed);
+            self.0.spent.store(false, Relaxed);
+            return Ok(Withdrawal { budget: self.clone(), from, sent: false });
+        }
+        self.0.denied.fetch_add(1, Relaxed);
+        // That a hedge or a repeat of a repeat gets nothing says nothing about the others.
+        if ask != Ask::Repeat {
+            return Err(false);
+        }
+        self.0.denied_until.store(self.nanos(now + PAUSE), Relaxed);
+        Err(!self.0.spent.swap(true, Relaxed))
+    }
+
+    /// A repeat that was not even thought of, because one was denied a moment ago.
+    pub(super) fn deny(&self) {
+        self.0.denied.fetch_add(1, Relaxed);
+    }
+
+    fn in_flight(&self) -> u64 {
+        Begun::under_way(self.0.tallies.iter().map(|tally| &tally.requests)).unwrap_or(0)
+    }
+
+    fn refill(&self, pool: &mut Pool) -> Instant {
+        let now = clock::now();
+        let successes = self.0.tallies.iter().map(|tally| tally.successes.load(Acquire)).sum();
+        pool.refill(now, successes, self.0.share, self.0.reserve);
+        now
+    }
+
+    fn pool(&self) -> MutexGuard<'_, Pool> {
+        self.0.pool.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn nanos(&self, at: Instant) -> u64 {
+        u64::try_from(at.saturating_duration_since(self.0.zero).as_nanos()).unwrap_or(u64::MAX)
+    }
+}
+
+impl Default for RetryBudget {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl fmt::Debug for RetryBudget {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("RetryBudget").field(&self.counts()).finish()
+    }
+}
+
+/// A granted repeat. Dropped, it gives its place back, and its token if it was never sent.
+#[derive(Debug)]
+pub(super) struct Withdrawal {
+    budget: RetryBudget,
+    from: From,
+    sent: bool,
+}
+
+impl Withdrawal {
+    pub(super) fn sent(&mut self) {
+        self.sent = true;
+    }
+}
+
+impl Drop for Withdrawal {
+    fn drop(&mut self) {
+        self.budget.pool().give_back(self.from, self.sent);
+    }
+}
+
+/// Which tokens were taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct From {
+    earned: bool,
+    hedge: bool,
+}
+
+/// The tokens: pure, knows no clock.
+#[derive(Debug)]
+struct Pool {
+    at: Instant,
+    /// Successes until then.
+    seen: u64,
+    earned: f64,
+    reserve: f64,
+    hedges: f64,
+    repeats: u64,
+}
+
+impl Pool {
+    fn new(at: Instant, reserve: f64) -> Self {
+        Self { at, seen: 0, earned: 0.0, reserve: most_reserve(reserve), hedges: 0.0, repeats: 0 }
+    }
+
+    /// What was earned since the last time, as if it had come evenly, less what has faded.
+    fn refill(&mut self, now: Instant, successes: u64, share: f64, reserve: f64) {
+        let passed = now.saturating_duration_since(self.at).as_secs_f64();
+        let new = successes.saturating_sub(self.seen) as f64;
+        let kept = (-passed).exp();
+        // Of tokens that come evenly and fade all the while, this share is there in the end.
+        let fresh = if passed > 1e-9 { new * (1.0 - kept) / passed } else { new };
+        self.earned = self.earned * kept + share * fresh;
+        self.hedges = self.hedges * kept + HEDGE_SHARE * fresh;
+        self.reserve = (self.reserve + reserve * passed).min(most_reserve(reserve));
+        (self.at, self.seen) = (self.at.max(now), successes.max(self.seen));
+    }
+
+    fn withdraw(&mut self, ask: Ask, in_flight: u64) -> Option<From> {
+        let most = CONCURRENT_FLOOR.max((in_flight as f64 * CONCURRENT_SHARE) as u64);
+        let hedge = ask == Ask::Hedge;
+        if self.repeats >= most || (hedge && self.hedges < 1.0) {
+            return None;
+        }
+        let earned = self.earned >= 1.0;
+        if !earned && (ask != Ask::Repeat || self.reserve < 1.0) {
+            return None;
+        }
+        if earned {
+            self.earned -= 1.0;
+        } else {
+            self.reserve -= 1.0;
+        }
+        if hedge {
+            self.hedges -= 1.0;
+        }
+        self.repeats += 1;
+        Some(From { earned, hedge })
+    }
+
+    fn give_back(&mut self, from: From, sent: bool) {
+        self.repeats -= 1;
+        if sent {
+            return;
+        }
+        if from.earned {
+            self.earned += 1.0;
+        } else {
+            self.reserve += 1.0;
+        }
+        if from.hedge {
+            self.hedges += 1.0;
+        }
+    }
+}
+
+fn most_reserve(per_second: f64) -> f64 {
+    if per_second > 0.0 { RESERVE_BURST.max(per_second) } else { 0.0 }
+}

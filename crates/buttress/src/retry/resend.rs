@@ -1,0 +1,45 @@
+//! The repeat tells its span which attempt it is, and which span the attempt before had.
+
+pub(super) use kept::Previous;
+
+#[cfg(feature = "trace")]
+mod kept {
+    use http::Extensions;
+
+    use crate::context::{TraceContext, take_recorded};
+    use crate::trace::Resend;
+
+    /// The span of the attempt before, when one was recorded.
+    #[derive(Clone, Copy, Debug, Default)]
+    pub(in super::super) struct Previous(Option<TraceContext>);
+
+    impl Previous {
+        /// Calls the inner service, and sees which span it began.
+        pub(in super::super) fn watch<R>(&mut self, call: impl FnOnce() -> R) -> R {
+            take_recorded();
+            let future = call();
+            self.0 = take_recorded();
+            future
+        }
+
+        pub(in super::super) fn tell(self, extensions: &mut Extensions, count: u32) {
+            extensions.insert(Resend { count, previous: self.0 });
+        }
+    }
+}
+
+#[cfg(not(feature = "trace"))]
+mod kept {
+    use http::Extensions;
+
+    #[derive(Clone, Copy, Debug, Default)]
+    pub(in super::super) struct Previous;
+
+    impl Previous {
+        pub(in super::super) fn watch<R>(&mut self, call: impl FnOnce() -> R) -> R {
+            call()
+        }
+
+        pub(in super::super) fn tell(self, _: &mut Extensions, _: u32) {}
+    }
+}

@@ -1,0 +1,77 @@
+use std::fmt;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use http::{Request, Response};
+use http_body::Body;
+use tower_service::Service;
+
+use super::attempts::Attempts;
+use super::error::BoxError;
+use super::layer::Config;
+use super::{ReplayBody, ResponseFuture, RetryLayer};
+
+/// A service whose failed requests are repeated; made by [`RetryLayer`].
+///
+/// The inner service gets requests with a [`ReplayBody`]. It is cloned once when the layer is applied, and again only when
+/// a request is really repeated; each clone is polled ready before it is called.
+pub struct Retry<S> {
+    inner: S,
+    core: Arc<Core<S>>,
+}
+
+/// What the service and its calls share.
+pub(super) struct Core<S> {
+    pub(super) config: Arc<Config>,
+    /// What repeats are sent by clones of. Behind a lock because a service need not be `Sync`; taken by repeats only.
+    spare: Mutex<S>,
+}
+
+impl<S: Clone> Core<S> {
+    pub(super) fn spare(&self) -> S {
+        self.spare.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+impl<S: Clone> Retry<S> {
+    pub(super) fn new(inner: S, layer: &RetryLayer) -> Self {
+        let spare = Mutex::new(inner.clone());
+        Self { inner, core: Arc::new(Core { config: Arc::clone(&layer.0), spare }) }
+    }
+}
+
+impl<S: Clone> Clone for Retry<S> {
+    fn clone(&self) -> Self {
+        Self { inner: self.inner.clone(), core: Arc::clone(&self.core) }
+    }
+}
+
+impl<S, B, R> Service<Request<B>> for Retry<S>
+where
+    S: Service<Request<ReplayBody<B>>, Response = Response<R>> + Clone,
+    S::Error: Into<BoxError>,
+    B: Body<Data = Bytes>,
+    B::Error: Into<BoxError>,
+    R: Body,
+{
+    type Response = Response<R>;
+    type Error = BoxError;
+    type Future = ResponseFuture<S, B>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
+        self.inner.poll_ready(cx).map_err(Into::into)
+    }
+
+    fn call(&mut self, request: Request<B>) -> Self::Future {
+        let (mut attempts, request) = Attempts::begin(&self.core, request);
+        let first = request.map(|request| attempts.send(&mut self.inner, request));
+        ResponseFuture::new(first, attempts)
+    }
+}
+
+impl<S> fmt::Debug for Retry<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Retry").field("name", &self.core.config.name).finish_non_exhaustive()
+    }
+}
