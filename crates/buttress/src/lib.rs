@@ -28,6 +28,8 @@ pub mod settings;
 pub mod signal;
 #[cfg(feature = "simulate")]
 pub mod simulate;
+#[cfg(feature = "stack")]
+pub mod stack;
 #[cfg(feature = "telemetry")]
 pub mod telemetry;
 #[cfg(feature = "trace")]

@@ -30,7 +30,7 @@ fn telemetry(variables: &[(&str, &str)]) -> Telemetry {
 
 /// A shop that asks its stock, which answers whatever it is asked.
 fn shop(telemetry: &Telemetry, stock: &Canned) -> Router {
-    let client = telemetry.client("stock").service(stock.clone());
+    let client = telemetry.watched_client("stock").service(stock.clone());
     let handler = async move || {
         let Ok(response) = client.oneshot(get("/items/7", &[])).await;
         drop(response.into_body().collect().await);
@@ -116,7 +116,7 @@ async fn both_parts_of_a_client_can_be_changed() {
     let telemetry = telemetry(&[]);
     let stock = Canned::new(answer(200));
     let client = telemetry
-        .client("stock")
+        .watched_client("stock")
         .trace(|trace| trace.scheme("https"))
         .inject(|inject| inject.trace(Hosts::none()))
         .service(stock.clone());

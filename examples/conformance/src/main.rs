@@ -16,7 +16,7 @@ use axum::routing::post;
 use axum::{Router, serve};
 use buttress::Telemetry;
 use buttress::settings::Settings;
-use buttress::telemetry::ClientService;
+use buttress::telemetry::WatchedClient;
 use http::Request;
 use http::header::CONTENT_TYPE;
 use http_body_util::{BodyExt, Full};
@@ -28,7 +28,7 @@ use tokio::net::TcpListener;
 use tower::ServiceExt;
 
 /// hyper's client, inside the layers that trace each call and write its context into the headers.
-type TracedClient = ClientService<Client<HttpConnector, Full<Bytes>>>;
+type TracedClient = WatchedClient<Client<HttpConnector, Full<Bytes>>>;
 
 #[derive(Deserialize)]
 struct Call {
@@ -39,7 +39,7 @@ struct Call {
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn Error>> {
     let telemetry = Telemetry::new(Settings::read("conformance", |_| None)?);
-    let client = telemetry.client("callee").service(Client::builder(TokioExecutor::new()).build_http());
+    let client = telemetry.watched_client("callee").service(Client::builder(TokioExecutor::new()).build_http());
     let app = Router::new()
         .route("/test", post(test))
         // Around every route, so that the handler runs in the caller's context.

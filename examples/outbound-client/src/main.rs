@@ -12,7 +12,7 @@ use http::{Request, Response};
 use http_body_util::{BodyExt, Empty};
 use hyper_util::client::legacy::Client;
 use hyper_util::rt::TokioExecutor;
-use tower::{BoxError, ServiceExt, service_fn};
+use tower::{BoxError, ServiceExt};
 
 #[tokio::main]
 async fn main() -> Result<(), BoxError> {
@@ -43,7 +43,7 @@ async fn main() -> Result<(), BoxError> {
 
 async fn with_hyper_util(telemetry: &Telemetry, url: &str) -> Result<String, BoxError> {
     let client = Client::builder(TokioExecutor::new()).build_http();
-    // Around the transport, so that each attempt on the wire is a span.
+    // Around the transport: retries, a circuit, and a span for each attempt on the wire.
     let client = telemetry.client("stock").service(client);
     let answer = client.oneshot(Request::get(url).body(Empty::<Bytes>::new())?).await?;
     text(answer).await
@@ -51,18 +51,9 @@ async fn with_hyper_util(telemetry: &Telemetry, url: &str) -> Result<String, Box
 
 async fn with_reqwest(telemetry: &Telemetry, url: &str) -> Result<String, BoxError> {
     let client = reqwest::Client::builder().no_proxy().build()?;
-    // reqwest has a request of its own; this makes of its client a service of `http` requests. The error is boxed so that
-    // the layer can look into its sources: the span says `connection_refused` instead of the name of reqwest's type.
-    let client = service_fn(move |request: Request<reqwest::Body>| {
-        let client = client.clone();
-        async move {
-            let answer = client.execute(request.try_into()?).await?;
-            Ok::<_, BoxError>(Response::<reqwest::Body>::from(answer))
-        }
-    });
-    // Around the adapter; where reqwest follows a redirect, the span covers the calls together.
-    let client = telemetry.client("prices").service(client);
-    let answer = client.oneshot(Request::get(url).body(reqwest::Body::default())?).await?;
+    // The same for reqwest, which has a request of its own; where it follows a redirect, the span covers the calls together.
+    let client = telemetry.client("prices").reqwest(client);
+    let answer = client.oneshot(Request::get(url).body(Empty::<Bytes>::new())?).await?;
     text(answer).await
 }
 

@@ -12,6 +12,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use buttress::Telemetry;
+use buttress::stack::TonicChannel;
 use buttress::telemetry::ClientService;
 use http::uri::PathAndQuery;
 use http::{Request, Response, Uri};
@@ -23,7 +24,7 @@ use tonic::server::Grpc as GrpcServer;
 use tonic::transport::server::TcpIncoming;
 use tonic::transport::{Channel, Endpoint, Server};
 use tonic_prost::ProstCodec;
-use tower::{Service, ServiceBuilder, service_fn};
+use tower::{Service, service_fn};
 
 use crate::fault::{Kind, Switch, broken_body};
 
@@ -140,15 +141,13 @@ impl Inventory {
 
 /// The client that other services call it with.
 #[derive(Clone)]
-pub(crate) struct Client(GrpcClient<ClientService<Channel>>);
+pub(crate) struct Client(GrpcClient<ClientService<TonicChannel<Channel>>>);
 
 impl Client {
     /// Connects with the first call.
     pub(crate) fn new(origin: &Uri, telemetry: &Telemetry) -> Self {
-        let channel = ServiceBuilder::new()
-            // Around the channel: a span for each call, and its context in the headers that leave.
-            .layer(telemetry.client("inventory"))
-            .service(Endpoint::from(origin.clone()).connect_lazy());
+        // Around the channel: retries, a circuit, for each attempt a span, and its context in the headers that leave.
+        let channel = telemetry.client("inventory").tonic(Endpoint::from(origin.clone()).connect_lazy());
         Self(GrpcClient::with_origin(channel, origin.clone()))
     }
 

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use buttress::Telemetry;
 use buttress::observe::{Peer, Route};
+use buttress::retry::ReplayBody;
 use buttress::telemetry::ClientService;
 use bytes::Bytes;
 use http::{Method, Request, Response, StatusCode, Uri};
@@ -129,7 +130,7 @@ fn answer(status: StatusCode, json: &'static str) -> Response<Body> {
 #[derive(Clone)]
 pub(crate) struct Client {
     charges: Uri,
-    http: ClientService<HyperClient<HttpConnector, Full<Bytes>>>,
+    http: ClientService<HyperClient<HttpConnector, ReplayBody<Full<Bytes>>>>,
 }
 
 type BoxError = Box<dyn std::error::Error + Send + Sync>;

@@ -14,8 +14,8 @@ pub(crate) async fn run(port: u16) -> Result<(), Box<dyn Error>> {
     let telemetry = Telemetry::from_env("tonic-client")?;
     let endpoint = Endpoint::from_shared(format!("http://127.0.0.1:{port}"))?;
     let channel = endpoint.connect().await.map_err(|_| format!("no server on port {port}: start one first"))?;
-    // Around the channel: a span for each call, its context in the metadata.
-    let mut greeter = GreeterClient::new(telemetry.client("greeter").service(channel));
+    // Around the channel: retries, a circuit, for each attempt a span, and its context in the metadata.
+    let mut greeter = GreeterClient::new(telemetry.client("greeter").tonic(channel));
 
     // One context around all of them makes one trace of the calls.
     let calls = async {

@@ -15,6 +15,18 @@ use crate::observe::RequestHead;
 pub trait Choose: Clone + sealed::Sealed {
     #[doc(hidden)]
     fn admit<B>(&self, request: &Request<B>, now: Instant) -> Result<Permit, Rejected>;
+
+    #[doc(hidden)]
+    fn chosen(&self) -> Chosen<'_>;
+}
+
+/// What there is to choose from.
+#[doc(hidden)]
+#[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
+pub enum Chosen<'a> {
+    One(&'a Circuit),
+    Many(&'a Circuits),
 }
 
 /// A circuit for each key; of [`CircuitBreakerLayer::keyed`](super::CircuitBreakerLayer::keyed).
@@ -37,6 +49,10 @@ impl Choose for Circuit {
     fn admit<B>(&self, _request: &Request<B>, now: Instant) -> Result<Permit, Rejected> {
         Self::admit(self, now)
     }
+
+    fn chosen(&self) -> Chosen<'_> {
+        Chosen::One(self)
+    }
 }
 
 impl<F> Choose for Keyed<F>
@@ -46,6 +62,10 @@ where
     fn admit<B>(&self, request: &Request<B>, now: Instant) -> Result<Permit, Rejected> {
         let key = (self.key)(&RequestHead::of(request));
         self.circuits.visit(&key, now, |circuit| circuit.admit(now))
+    }
+
+    fn chosen(&self) -> Chosen<'_> {
+        Chosen::Many(&self.circuits)
     }
 }
 

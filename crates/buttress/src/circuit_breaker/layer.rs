@@ -5,7 +5,7 @@ use http::StatusCode;
 use tower_layer::Layer;
 
 use super::refuse::{Answer, Fail};
-use super::{Circuit, CircuitBreaker, CircuitConfig, Circuits, Keyed};
+use super::{Choose, Chosen, Circuit, CircuitBreaker, CircuitConfig, Circuits, Keyed};
 use crate::classify::HttpClassifier;
 use crate::observe::{ObserveLayer, RequestHead};
 
@@ -67,6 +67,13 @@ impl<F, A, O, C> CircuitBreakerLayer<Keyed<F>, A, O, C> {
     /// Its circuits.
     pub const fn circuits(&self) -> &Circuits {
         &self.choose.circuits
+    }
+}
+
+impl<K: Choose, A, O, C> CircuitBreakerLayer<K, A, O, C> {
+    #[cfg(feature = "stack")]
+    pub(crate) fn chosen(&self) -> Chosen<'_> {
+        self.choose.chosen()
     }
 }
 

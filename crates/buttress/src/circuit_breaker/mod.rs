@@ -141,6 +141,8 @@ mod state;
 mod stuck;
 mod transition;
 
+#[doc(hidden)]
+pub use choose::Chosen;
 pub use choose::{Choose, Keyed};
 pub use circuit::{Circuit, Watch};
 pub use config::{

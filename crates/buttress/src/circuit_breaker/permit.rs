@@ -158,6 +158,13 @@ impl fmt::Display for RejectedBecause {
     }
 }
 
+impl Rejected {
+    /// Finds it in an error or its sources.
+    pub fn of<'a>(error: &'a (dyn std::error::Error + 'static)) -> Option<&'a Self> {
+        std::iter::successors(Some(error), |error| error.source()).find_map(|error| error.downcast_ref())
+    }
+}
+
 impl fmt::Display for Rejected {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { name, key, because, retry_after, .. } = self;

@@ -45,6 +45,9 @@ impl Probe for PermitProbe {
             (Health::Unwell, _) => CallResult::Failed { retry_after: pushback.or(self.retry_after) },
             (Health::Unknown, Outcome::Cancelled) => CallResult::Cancelled,
             (Health::Unknown, _) if matches!(end.how, How::Failed(fault) if fault.is_refusal()) => CallResult::Rejected,
+            // It was there to say so, which is what a probe is to find out; whoever is only asked for what there is not
+            // would otherwise stay half-open for ever.
+            (Health::Unknown, _) if self.permit.is_probe() => CallResult::Ok,
             (Health::Unknown, _) => CallResult::Ignored,
         };
         self.permit.report(result, end.at);

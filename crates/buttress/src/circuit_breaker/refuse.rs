@@ -7,6 +7,7 @@ use http::{HeaderValue, Response, StatusCode};
 
 use super::{Error, Rejected};
 use crate::classify::{GrpcCode, know};
+use crate::hint::PUSHBACK;
 
 /// Put into the extensions of an answer that a circuit gave in the place of whoever was not called.
 ///
@@ -75,12 +76,16 @@ impl Refuse for Answer {
             headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
             headers.insert("grpc-status", HeaderValue::from(u16::from(GrpcCode::UNAVAILABLE.number())));
             headers.insert("grpc-message", HeaderValue::from_static("circuit open"));
-            headers.insert("grpc-retry-pushback-ms", HeaderValue::from(millis));
+            headers.insert(PUSHBACK, HeaderValue::from(millis));
         } else {
             headers.insert(RETRY_AFTER, HeaderValue::from(millis.div_ceil(1000).max(1)));
             *response.status_mut() = self.0;
         }
-        response.extensions_mut().insert(Refused(rejected));
+        let extensions = response.extensions_mut();
+        // For those on this side. Whoever reads it from the wire is told when to come again.
+        #[cfg(feature = "retry")]
+        extensions.insert(crate::retry::DoNotRetry::Rejected);
+        extensions.insert(Refused(rejected));
         Ok(response)
     }
 

@@ -1,6 +1,6 @@
 //! Circuits among the metrics. What they count is read at each tick, so that calls pay nothing for it.
 
-use super::{Circuit, CircuitCounts, CircuitSnapshot, Circuits, State};
+use super::{Chosen, Circuit, CircuitCounts, CircuitSnapshot, Circuits, State};
 use crate::clock::Instant;
 use crate::metrics::{Counter, Family, Gauge, Registry};
 
@@ -22,6 +22,16 @@ impl Circuits {
                 families.put(&circuit, now);
             }
         });
+    }
+}
+
+impl Chosen<'_> {
+    #[cfg(feature = "telemetry")]
+    pub(crate) fn report(self, registry: &Registry) {
+        match self {
+            Self::One(circuit) => circuit.report(registry),
+            Self::Many(circuits) => circuits.report(registry),
+        }
     }
 }
 

@@ -141,6 +141,10 @@ fn is_refusal(error: &(dyn Error + 'static)) -> bool {
     if error.is::<crate::circuit_breaker::Rejected>() {
         return true;
     }
+    #[cfg(feature = "retry")]
+    if error.is::<crate::retry::NotRetryable>() {
+        return true;
+    }
     let _ = error;
     false
 }

@@ -20,11 +20,17 @@ use super::error::BoxError;
 /// The same as [`RetryLayer::attempt_timeout`](super::RetryLayer::attempt_timeout), for stacks in which something stands
 /// between the retry and the timeout. The body of the answer is not limited.
 #[derive(Clone, Copy, Debug)]
-pub struct AttemptTimeoutLayer(Duration);
+pub struct AttemptTimeoutLayer(Option<Duration>);
 
 impl AttemptTimeoutLayer {
     /// At most this long until the head of the answer.
     pub const fn new(after: Duration) -> Self {
+        Self(Some(after))
+    }
+
+    /// At most this long, or without a limit.
+    #[cfg(feature = "stack")]
+    pub(crate) const fn optional(after: Option<Duration>) -> Self {
         Self(after)
     }
 }
@@ -41,7 +47,7 @@ impl<S> Layer<S> for AttemptTimeoutLayer {
 #[derive(Clone, Copy, Debug)]
 pub struct AttemptTimeout<S> {
     inner: S,
-    after: Duration,
+    after: Option<Duration>,
 }
 
 impl<S, Q> Service<Q> for AttemptTimeout<S>
@@ -58,7 +64,7 @@ where
     }
 
     fn call(&mut self, request: Q) -> Self::Future {
-        AttemptTimeoutFuture { inner: self.inner.call(request), sleep: sleep(self.after), after: self.after }
+        AttemptTimeoutFuture { inner: self.inner.call(request), limit: self.after.map(Limit::new) }
     }
 }
 
@@ -68,8 +74,21 @@ pin_project! {
         #[pin]
         inner: F,
         #[pin]
+        limit: Option<Limit>,
+    }
+}
+
+pin_project! {
+    struct Limit {
+        #[pin]
         sleep: Sleep,
         after: Duration,
+    }
+}
+
+impl Limit {
+    fn new(after: Duration) -> Self {
+        Self { sleep: sleep(after), after }
     }
 }
 
@@ -85,12 +104,17 @@ where
         if let Poll::Ready(answer) = this.inner.poll(cx) {
             return Poll::Ready(answer.map_err(Into::into));
         }
-        this.sleep.poll(cx).map(|()| Err(TimedOut::Attempt(*this.after).into()))
+        let Some(limit) = this.limit.as_pin_mut() else {
+            return Poll::Pending;
+        };
+        let limit = limit.project();
+        limit.sleep.poll(cx).map(|()| Err(TimedOut::Attempt(*limit.after).into()))
     }
 }
 
 impl<F> fmt::Debug for AttemptTimeoutFuture<F> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("AttemptTimeoutFuture").field("after", &self.after).finish_non_exhaustive()
+        let after = self.limit.as_ref().map(|limit| limit.after);
+        f.debug_struct("AttemptTimeoutFuture").field("after", &after).finish_non_exhaustive()
     }
 }

@@ -55,6 +55,10 @@ impl<S> Drop for Running<S> {
 }
 
 /// What repeats are made of.
+#[expect(
+    clippy::large_enum_variant,
+    reason = "a box would be one more allocation for each request that may be repeated"
+)]
 enum Kept<B> {
     /// There will be none.
     No,

@@ -18,13 +18,13 @@ use crate::clock::{self, Instant};
 
 pin_project! {
     /// The answer to come, of the first attempt or a later one; of [`Retry`](super::Retry).
-    pub struct ResponseFuture<S, B>
-    where
-        S: Service<Request<ReplayBody<B>>>,
-    {
+    ///
+    /// `F` is the future of the service `S`: named apart, because a compiler that asks whether this is `Send` does not
+    /// get through to it where the error of `S` is a boxed one.
+    pub struct ResponseFuture<S, F, B> {
         // Dropped before what counts the attempts.
         #[pin]
-        step: Step<S, S::Future>,
+        step: Step<S, F>,
         #[pin]
         timer: Timer,
         attempts: Attempts<S, B>,
@@ -55,11 +55,8 @@ enum Second<S, F> {
     No,
 }
 
-impl<S, B> ResponseFuture<S, B>
-where
-    S: Service<Request<ReplayBody<B>>>,
-{
-    pub(super) fn new(first: Option<S::Future>, attempts: Attempts<S, B>) -> Self {
+impl<S, F, B> ResponseFuture<S, F, B> {
+    pub(super) fn new(first: Option<F>, attempts: Attempts<S, B>) -> Self {
         let step = match first {
             Some(first) => Step::Attempt { first: Some(first), second: Second::Later },
             None => Step::Over,
@@ -68,7 +65,7 @@ where
     }
 }
 
-impl<S, B, R> Future for ResponseFuture<S, B>
+impl<S, B, R> Future for ResponseFuture<S, S::Future, B>
 where
     S: Service<Request<ReplayBody<B>>, Response = Response<R>> + Clone,
     S::Error: Into<BoxError>,
@@ -239,10 +236,7 @@ where
     None
 }
 
-impl<S, B> fmt::Debug for ResponseFuture<S, B>
-where
-    S: Service<Request<ReplayBody<B>>>,
-{
+impl<S, F, B> fmt::Debug for ResponseFuture<S, F, B> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match &self.step {
             Step::Attempt { .. } => "ResponseFuture(attempt)",

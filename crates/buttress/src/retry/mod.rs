@@ -97,6 +97,8 @@ mod hedge;
 mod layer;
 mod policy;
 mod replay_body;
+#[cfg(feature = "metrics")]
+mod report;
 mod resend;
 mod service;
 mod stats;

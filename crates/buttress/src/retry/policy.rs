@@ -481,7 +481,9 @@ fn grpc_reason(status: StatusCode, headers: &HeaderMap) -> Option<Reason> {
 fn mark_of(answer: &Answer<'_>) -> Option<DoNotRetry> {
     match answer {
         Answer::Head { headers, extensions, .. } => DoNotRetry::of(headers, extensions),
-        Answer::Failed(fault) => fault.chain().any(is_rejection).then_some(DoNotRetry::Rejected),
+        Answer::Failed(fault) => {
+            (fault.is_refusal() || fault.chain().any(is_rejection)).then_some(DoNotRetry::Rejected)
+        }
     }
 }
 

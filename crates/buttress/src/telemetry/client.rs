@@ -3,12 +3,11 @@ use tower_layer::Layer;
 use crate::metrics::{RequestMetrics, RequestMetricsLayer};
 use crate::observe::{ObserveLayer, Observed};
 use crate::propagate::{Inject, InjectLayer};
+use crate::stack::{self, ClientStack, Observers};
 use crate::trace::{Trace, TraceLayer};
 
-/// A client that is watched; of [`ClientLayer`].
-pub type ClientService<S> = Observed<S, (Trace, Option<RequestMetrics>, Inject)>;
-
-/// Tracing, metrics and injection of a client; of [`Telemetry::client`](super::Telemetry::client).
+/// Tracing, metrics and injection of a client, without breaker or retry; of
+/// [`Telemetry::watched_client`](super::Telemetry::watched_client).
 #[derive(Clone, Debug)]
 pub struct ClientLayer {
     pub(super) trace: TraceLayer,
@@ -16,6 +15,15 @@ pub struct ClientLayer {
     pub(super) inject: InjectLayer,
     pub(super) enabled: bool,
 }
+
+/// The observers of a [`ClientLayer`]; none where telemetry is off.
+pub type ClientObserver = Option<(Trace, Option<RequestMetrics>, Inject)>;
+
+/// A client that is watched; of [`ClientLayer`].
+pub type WatchedClient<S> = Observed<S, ClientObserver>;
+
+/// A client that is watched, retries, and has a circuit; of [`Telemetry::client`](super::Telemetry::client).
+pub type ClientService<S> = stack::ClientService<S, ClientLayer>;
 
 impl ClientLayer {
     /// Changes the tracing part.
@@ -40,17 +48,32 @@ impl ClientLayer {
     }
 
     /// Wraps a client.
-    pub fn service<S>(&self, client: S) -> ClientService<S> {
+    pub fn service<S>(&self, client: S) -> WatchedClient<S> {
         self.layer(client)
     }
 }
 
 impl<S> Layer<S> for ClientLayer {
-    type Service = ClientService<S>;
+    type Service = WatchedClient<S>;
 
     fn layer(&self, inner: S) -> Self::Service {
+        ObserveLayer::client(self.observer()).enabled(self.enabled).layer(inner)
+    }
+}
+
+impl Observers for ClientLayer {
+    type Observer = ClientObserver;
+
+    fn observer(&self) -> ClientObserver {
         let metrics = self.metrics.as_ref().map(RequestMetricsLayer::observer);
-        let observers = (self.trace.observer(), metrics, self.inject.observer());
-        ObserveLayer::client(observers).enabled(self.enabled).layer(inner)
+        self.enabled.then(|| (self.trace.observer(), metrics, self.inject.observer()))
+    }
+}
+
+impl<K> ClientStack<ClientLayer, K> {
+    /// Changes how its attempts are traced, measured, and told their callees.
+    #[must_use]
+    pub fn watched(self, change: impl FnOnce(ClientLayer) -> ClientLayer) -> Self {
+        self.change_observers(change)
     }
 }

@@ -21,9 +21,11 @@ use crate::metrics::{
 use crate::observe::ObserveLayer;
 use crate::propagate::{B3, Hosts, InjectLayer, Propagate, PropagateLayer, TrustPolicy};
 use crate::settings::{Exporter, Settings, SettingsError, TrustName};
+use crate::signal::Signals;
+use crate::stack::ClientStack;
 use crate::trace::{FlushError, JsonLines, Sampler, SpanRecord, SpanSink, Spans, Trace, TraceLayer};
 
-pub use client::{ClientLayer, ClientService};
+pub use client::{ClientLayer, ClientObserver, ClientService, WatchedClient};
 
 /// Everything of one service: its settings, its spans, its layers. Clones share everything.
 ///
@@ -41,6 +43,7 @@ pub struct Telemetry {
     sampler: Sampler,
     spans: Spans,
     metrics: Registry,
+    signals: Signals,
     runtime: Arc<OnceLock<RuntimeMonitor>>,
     flushes: Arc<Mutex<Vec<Arc<dyn Flush>>>>,
 }
@@ -85,6 +88,7 @@ impl Telemetry {
             settings: Arc::new(settings),
             spans,
             metrics,
+            signals: Signals::new(),
             runtime: Arc::default(),
             flushes: Arc::default(),
         };
@@ -168,11 +172,43 @@ impl Telemetry {
         RequestBodySizeLayer::server(&self.metrics)
     }
 
-    /// The layer of a client that calls the service `name`: a span and metrics for each request, and its context in the
-    /// headers.
+    /// The stack of a client that calls the service `name`: retries within a budget, a circuit, and for each attempt a
+    /// span, metrics, and its context in the headers.
     ///
-    /// `name` is told as `server.address` for requests that do not name their server, as in front of a tonic channel.
-    pub fn client(&self, name: &str) -> ClientLayer {
+    /// ```
+    /// use buttress::Telemetry;
+    /// use buttress::circuit_breaker::preset;
+    /// use bytes::Bytes;
+    /// use http::{Request, Response};
+    /// use http_body_util::{Empty, Full};
+    /// use tower::{BoxError, ServiceExt, service_fn};
+    ///
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), BoxError> {
+    /// let telemetry = Telemetry::from_env("storefront")?;
+    /// let http = service_fn(async |_| Ok::<_, BoxError>(Response::new(Full::<Bytes>::from("charged"))));
+    /// let payments = telemetry.client("payments").preset(preset::PAYMENT_API).service(http);
+    /// let charge = Request::put("http://payments/charges/7").body(Empty::<Bytes>::new())?;
+    /// assert_eq!(payments.oneshot(charge).await?.status(), 200);
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// `name` is told as `server.address` for requests that do not name their server, as in front of a tonic channel. What
+    /// circuit and retries do is among the [metrics](Self::metrics) and the [signals](Self::signals).
+    pub fn client(&self, name: &str) -> ClientStack<ClientLayer> {
+        let stack = ClientStack::new(name).signals(self.signals.clone()).observed_by(self.watched_client(name));
+        if !self.settings.measures() {
+            return stack;
+        }
+        let metrics = self.metrics.clone();
+        stack.reported_by(move |circuits, retries| {
+            circuits.report(&metrics);
+            retries.report(&metrics);
+        })
+    }
+
+    /// What [`client`](Self::client) sees, without what it does: a span and metrics for each request, and its context in
+    /// the headers.
+    pub fn watched_client(&self, name: &str) -> ClientLayer {
         let propagators = self.settings.propagators.value;
         let allow = |wanted: bool| if wanted { Hosts::any() } else { Hosts::none() };
         let mut inject =
@@ -187,6 +223,11 @@ impl Telemetry {
         let metrics = RequestMetricsLayer::client(&self.metrics).server_authority(name);
         let metrics = self.settings.measures().then_some(metrics);
         ClientLayer { trace, metrics, inject, enabled: self.settings.enabled.value }
+    }
+
+    /// What happens rarely and is worth telling: circuits that open, retries that are exhausted.
+    pub const fn signals(&self) -> &Signals {
+        &self.signals
     }
 
     /// The settings in effect.
