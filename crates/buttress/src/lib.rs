@@ -25,7 +25,8 @@ pub mod window;
 mod clock;
 #[cfg(any(feature = "propagate", feature = "trace"))]
 pub mod rate;
-#[cfg(feature = "metrics")]
+#[cfg(any(feature = "trace", feature = "metrics"))]
+#[cfg_attr(not(feature = "metrics"), allow(dead_code, reason = "tracing alone counts, and nothing else"))]
 mod shard;
 
 #[cfg(feature = "telemetry")]

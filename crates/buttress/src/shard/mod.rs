@@ -201,7 +201,7 @@ impl<T> Sharded<T> {
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, feature = "metrics"))]
 pub(crate) mod model;
 
 #[cfg(test)]

@@ -15,6 +15,7 @@ use super::recording::{Finish, Recording, Subject};
 use super::sampler::{SampleInput, Sampler};
 use super::span::{SpanKind, SpanLink};
 use super::spans::Spans;
+use super::started::SamplingResult;
 use crate::classify::HttpClassifier;
 use crate::context::{self, Annotations, Context, TraceContext};
 use crate::observe::{End, Exchange, Observe, ObserveLayer, Observed, Probe, RequestHead, When};
@@ -202,7 +203,14 @@ impl<B> Observe<B> for Trace {
         let mut context = config.context_of(exchange.context.take());
         let sampled = config.sample(&mut context, head, exchange);
         context.claim(sampled);
-        let recording = (sampled || config.late.is_some()).then(|| self.record(&mut context, &head, exchange));
+        let result = match sampled {
+            true => SamplingResult::RecordAndSample,
+            false if config.late.is_some() => SamplingResult::RecordOnly,
+            false => SamplingResult::Drop,
+        };
+        config.spans.count_started(&context, result);
+        let is_recorded = result != SamplingResult::Drop;
+        let recording = is_recorded.then(|| self.record(&mut context, &head, exchange));
         exchange.context = Some(context);
         TraceProbe { recording }
     }
@@ -253,6 +261,9 @@ impl Config {
         }
         let input = SampleInput::new(context, self.kind, Some(head), exchange.started);
         let decision = self.sampler.decide(&input);
+        if decision.rate_limited {
+            self.spans.count_rate_limited();
+        }
         if let Some(tracestate) = decision.tracestate {
             context.set_tracestate(tracestate);
         }
@@ -284,6 +295,7 @@ impl Probe for TraceProbe {
         };
         let at = exchange.head_at.unwrap_or(exchange.started);
         if late.keeps(at - exchange.started, head.status.is_server_error(), at) {
+            config.spans.count_kept_late();
             http.kept_late = true;
             recording.context.claim(true);
             if let Some(context) = &mut exchange.context {
@@ -308,6 +320,7 @@ impl Probe for TraceProbe {
             if !kept {
                 return;
             }
+            config.spans.count_kept_late();
             http.kept_late = true;
             recording.context.claim(true);
         }
