@@ -162,6 +162,39 @@ async fn the_page_tells_what_the_sampler_said_of_the_spans_that_were_started() {
 }
 
 #[tokio::test]
+async fn spans_and_metrics_of_both_sides_agree_on_the_methods_that_are_known() {
+    let telemetry = telemetry(&[("OTEL_INSTRUMENTATION_HTTP_KNOWN_METHODS", "GET,PROPFIND")]);
+    let request = |method: &str| http::Request::builder().method(method).uri("http://stock/").body(()).unwrap();
+    for method in ["PROPFIND", "POST", "propfind", "GET"] {
+        let client = telemetry.client("stock").service(Canned::new(answer(200)));
+        for _ in 0..2 {
+            let Ok(response) = client.clone().oneshot(request(method)).await;
+            drop(response.into_body().collect().await);
+        }
+        exchange(telemetry.server(), request(method), answer(200)).await;
+        let known = matches!(method, "GET" | "PROPFIND");
+        for span in &telemetry.latest_spans(3) {
+            assert_eq!(attribute(span, "http.request.method").unwrap(), if known { method } else { "_OTHER" });
+            let original = attribute(span, "http.request.method_original");
+            assert_eq!(original.as_deref(), (!known).then_some(method));
+            assert_eq!(span.name, if known { method } else { "HTTP" });
+        }
+    }
+    for (family, times) in [("http_server_request_duration_seconds", 1), ("http_client_request_duration_seconds", 2)] {
+        let counts = lines(&telemetry, &format!("{family}_count")).await;
+        let count = |method: &str| {
+            let label = format!("http_request_method=\"{method}\"");
+            let of_method = counts.iter().filter(|line| line.contains(&label));
+            of_method.map(|line| line.rsplit(' ').next().unwrap().parse::<u32>().unwrap()).sum::<u32>()
+        };
+        assert_eq!(["GET", "PROPFIND", "_OTHER"].map(count), [times, times, 2 * times], "{counts:#?}");
+        assert_eq!(counts.len(), 3);
+    }
+    let active = lines(&telemetry, "http_server_active_requests{").await;
+    assert!(active.iter().any(|line| line.contains("PROPFIND") && line.ends_with(" 0")), "{active:?}");
+}
+
+#[tokio::test]
 async fn both_parts_of_a_client_can_be_changed() {
     let telemetry = telemetry(&[]);
     let stock = Canned::new(answer(200));

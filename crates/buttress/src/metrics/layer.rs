@@ -12,7 +12,7 @@ use super::requests::{Failure, Interned, Key, KnownMethod, Requests, Scheme, Sid
 use super::source::{OpenStream, StreamKind, StreamMetrics};
 use crate::classify::{GrpcCode, How, HttpClassifier};
 use crate::observe::peer::{self, X_FORWARDED_PROTO};
-use crate::observe::{End, Exchange, Observe, ObserveLayer, Observed, Probe, RequestHead, Route};
+use crate::observe::{End, Exchange, KnownMethods, Observe, ObserveLayer, Observed, Probe, RequestHead, Route};
 use crate::shard::{self, Shard};
 
 /// Counts and times each exchange.
@@ -35,6 +35,7 @@ pub(super) struct Config {
     registry: Registry,
     pub(super) requests: Arc<Requests>,
     scheme: Scheme,
+    pub(super) known_methods: KnownMethods,
     server_authority: Option<Arc<str>>,
     server_addresses: Arc<[String]>,
 }
@@ -55,6 +56,7 @@ impl RequestMetricsLayer {
             registry: registry.clone(),
             requests: Arc::clone(registry.requests(side)),
             scheme: Scheme::Http,
+            known_methods: KnownMethods::default(),
             server_authority: None,
             server_addresses: Arc::default(),
         };
@@ -65,6 +67,13 @@ impl RequestMetricsLayer {
     #[must_use]
     pub fn scheme(mut self, scheme: &str) -> Self {
         self.config.scheme = Scheme::of(scheme);
+        self
+    }
+
+    /// Which methods are told by name. Give the layer that traces the same, so that both agree on `_OTHER`.
+    #[must_use]
+    pub fn known_methods(mut self, known: KnownMethods) -> Self {
+        self.config.known_methods = known;
         self
     }
 
@@ -212,7 +221,7 @@ impl Config {
         };
         Key {
             is_grpc,
-            method: KnownMethod::of(head.method),
+            method: self.requests.method(head.method, &self.known_methods),
             scheme: self.scheme_of(head),
             version: head.version,
             route: route.unwrap_or(Interned::NONE),
@@ -273,7 +282,9 @@ fn is_rpc_method(path: &str) -> bool {
 
 impl fmt::Debug for RequestMetricsProbe {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("RequestMetricsProbe").field("method", &self.key.method.as_str()).finish_non_exhaustive()
+        f.debug_struct("RequestMetricsProbe")
+            .field("method", &self.config.requests.method_text(self.key.method))
+            .finish_non_exhaustive()
     }
 }
 

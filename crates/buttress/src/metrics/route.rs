@@ -10,6 +10,7 @@ use super::registry::Registry;
 use super::requests::{ExchangeSeries, Failure, Interned, Key, KnownMethod, Requests, RouteEnd, Scheme, Side};
 use crate::classify::{Ending, Outcome};
 use crate::clock::{self, Instant};
+use crate::observe::KnownMethods;
 
 /// Counts the requests of one route as [`RequestMetricsLayer`](super::RequestMetricsLayer) would, for servers that no
 /// tower layer can be put around. The numbers go into the same series.
@@ -29,7 +30,8 @@ use crate::clock::{self, Instant};
 pub struct RouteMetrics {
     requests: Arc<Requests>,
     route: Interned,
-    /// The series of the usual statuses, for each method.
+    known_methods: KnownMethods,
+    /// The series of the usual statuses, for each usual method.
     usual: Arc<[[OnceLock<Arc<ExchangeSeries>>; USUAL]]>,
 }
 
@@ -40,8 +42,15 @@ impl RouteMetrics {
     /// Of this route, by its template.
     pub fn server(registry: &Registry, template: &str) -> Self {
         let requests = Arc::clone(registry.requests(Side::Server));
-        let usual = (0..KnownMethod::COUNT).map(|_| Default::default()).collect();
-        Self { route: requests.route(template), requests, usual }
+        let usual = (0..KnownMethod::USUAL).map(|_| Default::default()).collect();
+        Self { route: requests.route(template), requests, known_methods: KnownMethods::default(), usual }
+    }
+
+    /// Which methods are told by name.
+    #[must_use]
+    pub fn known_methods(mut self, known: KnownMethods) -> Self {
+        self.known_methods = known;
+        self
     }
 
     /// A request has arrived. It is under way until it is [ended](RouteRequest::end) or dropped.
@@ -51,7 +60,7 @@ impl RouteMetrics {
 
     /// As [`start`](Self::start), by a clock that was read already.
     pub fn start_at(&self, method: &Method, started: Instant) -> RouteRequest<'_> {
-        let method = KnownMethod::of(method);
+        let method = self.requests.method(method, &self.known_methods);
         self.requests.start(method, Scheme::Http);
         RouteRequest { route: self, method, started }
     }
@@ -72,8 +81,8 @@ impl RouteMetrics {
 
     fn series(&self, method: KnownMethod, status: StatusCode, failure: Failure) -> &Arc<ExchangeSeries> {
         let series = || self.requests.exchange(&self.key(method, Some(status), failure));
-        match usual(status) {
-            Some(usual) => self.usual[method.index()][usual].get_or_init(|| Arc::clone(series())),
+        match usual(status).zip(self.usual.get(method.index())) {
+            Some((usual, of_method)) => of_method[usual].get_or_init(|| Arc::clone(series())),
             None => series(),
         }
     }
@@ -144,6 +153,8 @@ impl fmt::Debug for RouteMetrics {
 
 impl fmt::Debug for RouteRequest<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("RouteRequest").field("method", &self.method.as_str()).finish_non_exhaustive()
+        f.debug_struct("RouteRequest")
+            .field("method", &self.route.requests.method_text(self.method))
+            .finish_non_exhaustive()
     }
 }

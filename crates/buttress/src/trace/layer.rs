@@ -18,7 +18,7 @@ use super::spans::Spans;
 use super::started::SamplingResult;
 use crate::classify::HttpClassifier;
 use crate::context::{self, Annotations, Context, TraceContext};
-use crate::observe::{End, Exchange, Observe, ObserveLayer, Observed, Probe, RequestHead, When};
+use crate::observe::{End, Exchange, KnownMethods, Observe, ObserveLayer, Observed, Probe, RequestHead, When};
 
 const X_TRACE_SAMPLED: HeaderName = HeaderName::from_static("x-trace-sampled");
 
@@ -47,6 +47,7 @@ pub(super) struct Config {
     profiles: Vec<(When, Arc<Capture>)>,
     pub(super) rpc_names: RpcNames,
     pub(super) scheme: &'static str,
+    pub(super) known_methods: KnownMethods,
     pub(super) server_authority: Option<String>,
 }
 
@@ -94,6 +95,7 @@ impl TraceLayer {
             profiles: Vec::new(),
             rpc_names: RpcNames::Current,
             scheme: "http",
+            known_methods: KnownMethods::default(),
             server_authority: None,
         };
         Self { config: Arc::new(config), end_with_head: false, enabled: true }
@@ -140,6 +142,12 @@ impl TraceLayer {
     #[must_use]
     pub fn scheme(self, scheme: &'static str) -> Self {
         self.with(|config| config.scheme = scheme)
+    }
+
+    /// Which methods are told by name. Give the layer that measures the same, so that both agree on `_OTHER`.
+    #[must_use]
+    pub fn known_methods(self, known: KnownMethods) -> Self {
+        self.with(|config| config.known_methods = known)
     }
 
     /// `host` or `host:port` of the server, for requests that do not name it, as in front of a tonic channel.

@@ -7,7 +7,7 @@ use super::super::labels::Label;
 use super::super::measure::Measure;
 use super::super::series::HistogramSeries;
 use super::super::snapshot::{FamilySnapshot, Overflowed, Point, SeriesSnapshot};
-use super::{Failure, Interned, Key, KnownMethod, Requests, Scheme, Side};
+use super::{Failure, Interned, Key, Requests, Side};
 use crate::observe::peer;
 
 const SERVER_PORT: &str = "server.port";
@@ -98,7 +98,7 @@ impl Requests {
             labels.push(Label::new("rpc.system.name", "grpc"));
             labels.push(Label::new("rpc.method", route.unwrap_or_else(|| "_OTHER".to_owned())));
         } else {
-            labels.push(Label::new("http.request.method", key.method.as_str()));
+            labels.push(Label::new("http.request.method", self.method_text(key.method)));
             labels.extend(route.map(|route| Label::new("http.route", route)));
         }
         if let Some(host) = self.hosts.text(key.host) {
@@ -192,13 +192,12 @@ fn by_method(
 }
 
 fn active(requests: &Requests, name: &'static str) -> FamilySnapshot {
-    let all = KnownMethod::all().flat_map(|method| Scheme::ALL.map(|scheme| (method, scheme)));
-    let series = all
-        .filter_map(|(method, scheme)| {
-            let active = requests.active_of(method, scheme)?;
-            let labels =
-                [Label::new("http.request.method", method.as_str()), Label::new("url.scheme", scheme.as_str())];
-            Some(SeriesSnapshot { labels: Arc::new(labels), point: Point::Int(active as i64) })
+    let series = requests
+        .active_by_method()
+        .map(|(method, scheme, active)| {
+            let method = Label::new("http.request.method", requests.method_text(method));
+            let labels = Arc::new([method, Label::new("url.scheme", scheme.as_str())]);
+            SeriesSnapshot { labels, point: Point::Int(active as i64) }
         })
         .collect();
     family(name, "Requests under way, until the last byte of the answer", "{request}", Kind::UpDownCounter, series)

@@ -12,8 +12,11 @@ mod exchange;
 mod intern;
 mod key;
 
+use std::borrow::Cow;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
+
+use http::Method;
 
 use super::config::MetricsConfig;
 use super::measure::Measure;
@@ -24,7 +27,9 @@ use super::windows::Windows;
 use crate::classify::{Ending, Outcome};
 use crate::clock;
 use crate::context::{self, Context};
-use crate::observe::End;
+use crate::observe::methods::OTHER;
+use crate::observe::protocol::known_method;
+use crate::observe::{End, KnownMethods};
 use crate::shard::{Begun, Shard, Sharded};
 
 pub(super) use exchange::{ExchangeSeries, RouteSeries};
@@ -54,6 +59,8 @@ pub(super) struct Requests {
     rpc_methods: Interner,
     hosts: Interner,
     errors: Interner,
+    /// Those that no convention knows, and the program does.
+    methods: Interner,
     unknown_methods: Overflow,
     active: Sharded<Active>,
     exchanges: Table<u64, Arc<ExchangeSeries>>,
@@ -73,7 +80,12 @@ pub(super) struct RouteEnd {
 }
 
 /// What is under way, for each method and scheme.
-struct Active([[Begun; Scheme::ALL.len()]; KnownMethod::COUNT]);
+struct Active {
+    usual: [BySchemes; KnownMethod::USUAL],
+    others: OnceLock<Box<[BySchemes]>>,
+}
+
+type BySchemes = [Begun; Scheme::ALL.len()];
 
 impl Requests {
     pub(super) fn new(side: Side, config: &MetricsConfig, windows: &Arc<Windows>) -> Self {
@@ -86,6 +98,7 @@ impl Requests {
             rpc_methods: Interner::new(max_routes),
             hosts: Interner::new(max_hosts),
             errors: Interner::new(MAX_ERRORS),
+            methods: Interner::new(KnownMethod::MOST - KnownMethod::USUAL),
             unknown_methods: Overflow::default(),
             active: Sharded::new(),
             exchanges: Table::new(max_series),
@@ -100,7 +113,29 @@ impl Requests {
     #[inline]
     pub(super) fn start(&self, method: KnownMethod, scheme: Scheme) {
         let shard = Shard::mine();
-        self.active.of(shard, Active::new).0[method.index()][scheme as usize].start(shard);
+        self.active.of(shard, Active::new).of(method, scheme).start(shard);
+    }
+
+    /// By the methods that are known.
+    #[inline]
+    pub(super) fn method(&self, method: &Method, known: &KnownMethods) -> KnownMethod {
+        match known_method(method) {
+            Some(nth) if known.has_standard(nth) => KnownMethod::standard(nth),
+            _ => self.unusual_method(method, known),
+        }
+    }
+
+    #[cold]
+    fn unusual_method(&self, method: &Method, known: &KnownMethods) -> KnownMethod {
+        match known.contains(method) {
+            true => KnownMethod::interned(self.methods.intern(method.as_str())),
+            false => KnownMethod::OTHER,
+        }
+    }
+
+    pub(super) fn method_text(&self, method: KnownMethod) -> Cow<'static, str> {
+        let interned = |method| self.methods.text(method).map_or(OTHER.into(), |name| Cow::Owned(name.to_string()));
+        method.name().map_or_else(interned, Cow::Borrowed)
     }
 
     pub(super) fn route(&self, template: &str) -> Interned {
@@ -128,7 +163,7 @@ impl Requests {
     }
 
     #[cold]
-    pub(super) fn note_unknown_method(&self, method: &http::Method) {
+    pub(super) fn note_unknown_method(&self, method: &Method) {
         self.unknown_methods.note(method.as_str());
     }
 
@@ -166,7 +201,7 @@ impl Requests {
     ) {
         series.route.count(shard, ending, outcome);
         // Last, so that a request which is no longer active has been counted as ended.
-        self.active.of(shard, Active::new).0[method.index()][scheme as usize].end(shard);
+        self.active.of(shard, Active::new).of(method, scheme).end(shard);
     }
 
     /// Records how much was read of a request's body. What does not fit is not told apart, and not counted.
@@ -249,13 +284,17 @@ impl Requests {
     }
 
     pub(super) fn active_count(&self) -> u64 {
-        let all = KnownMethod::all().flat_map(|method| Scheme::ALL.map(|scheme| (method, scheme)));
-        all.filter_map(|(method, scheme)| self.active_of(method, scheme)).sum()
+        self.active_by_method().map(|(_, _, count)| count).sum()
     }
 
-    /// Requests under way; `None` where there never was one.
+    /// Requests under way, where there ever was one.
+    fn active_by_method(&self) -> impl Iterator<Item = (KnownMethod, Scheme, u64)> {
+        let all = KnownMethod::all().flat_map(|method| Scheme::ALL.map(|scheme| (method, scheme)));
+        all.filter_map(|(method, scheme)| Some((method, scheme, self.active_of(method, scheme)?)))
+    }
+
     fn active_of(&self, method: KnownMethod, scheme: Scheme) -> Option<u64> {
-        Begun::under_way(self.active.iter().map(|active| &active.0[method.index()][scheme as usize]))
+        Begun::under_way(self.active.iter().filter_map(|active| active.get(method)).map(|all| &all[scheme as usize]))
     }
 
     /// Every route that was ever asked for, unmatched requests among them as one.
@@ -266,8 +305,29 @@ impl Requests {
 
 impl Active {
     fn new() -> Self {
-        Self(std::array::from_fn(|_| std::array::from_fn(|_| Begun::new())))
+        Self { usual: std::array::from_fn(|_| by_schemes()), others: OnceLock::new() }
     }
+
+    #[inline]
+    fn of(&self, method: KnownMethod, scheme: Scheme) -> &Begun {
+        let by_scheme = self.usual.get(method.index()).unwrap_or_else(|| self.other(method));
+        &by_scheme[scheme as usize]
+    }
+
+    #[cold]
+    fn other(&self, method: KnownMethod) -> &BySchemes {
+        let others = || (KnownMethod::USUAL..KnownMethod::MOST).map(|_| by_schemes()).collect();
+        &self.others.get_or_init(others)[method.index() - KnownMethod::USUAL]
+    }
+
+    fn get(&self, method: KnownMethod) -> Option<&BySchemes> {
+        let other = || self.others.get()?.get(method.index() - KnownMethod::USUAL);
+        self.usual.get(method.index()).or_else(other)
+    }
+}
+
+fn by_schemes() -> BySchemes {
+    std::array::from_fn(|_| Begun::new())
 }
 
 /// Packed keys differ in few bits; the slots want all of them (folded multiplication, as wyhash and foldhash have it).
