@@ -112,6 +112,8 @@ async fn awkward_requests_are_counted_as_what_they_were() {
     assert_eq!(ended(Ending::Complete, Outcome::Error), 1, "the gRPC error in the trailers");
     assert_eq!(total(&registry, REQUESTS, &[]), 22);
 
+    assert_eq!(total(&registry, "stream.opened", &[("stream.kind", "upgrade"), ("http.route", "/upgrade")]), 1);
+
     // The one upgrade is no latency, and the one call of gRPC is no plain HTTP.
     assert_eq!(count(&registry, DURATION, &[]), 20);
     assert_eq!(count(&registry, "rpc.server.call.duration", &[]), 1);
@@ -169,6 +171,16 @@ async fn events_from_the_server_are_a_stream_and_no_latency() {
     assert_eq!(total(&registry, "stream.bytes", &[("stream.direction", "out"), stream[0]]), 18);
     assert_eq!(sum(&registry, "stream.duration", &stream), 120.0);
     assert_eq!((count(&registry, DURATION, &[]), total(&registry, REQUESTS, &[])), (0, 1));
+}
+
+#[tokio::test]
+async fn a_tunnel_is_a_stream_when_it_was_granted_and_only_then() {
+    let registry = Registry::new();
+    for (uri, opened) in [("/404", 0), ("/head", 1)] {
+        send(&registry, Request::connect(uri).body(()).unwrap()).await;
+        assert_eq!(total(&registry, "stream.opened", &[("stream.kind", "upgrade")]), opened);
+    }
+    assert_eq!(count(&registry, DURATION, &[]), 1, "of the refusal");
 }
 
 #[tokio::test(start_paused = true)]

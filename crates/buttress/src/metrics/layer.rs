@@ -3,8 +3,8 @@
 use std::fmt;
 use std::sync::Arc;
 
-use http::header::{CONTENT_TYPE, FORWARDED, HOST};
-use http::{Request, response};
+use http::header::{CONTENT_TYPE, FORWARDED, HOST, UPGRADE};
+use http::{Request, StatusCode, response};
 use tower_layer::Layer;
 
 use super::registry::Registry;
@@ -155,6 +155,8 @@ pub struct RequestMetricsProbe {
     /// A gRPC method that nobody has answered yet: a name that the caller may have invented.
     unknown_rpc: Option<Box<str>>,
     stream: Option<OpenStream>,
+    /// What it is, should it be upgraded.
+    upgrade: StreamKind,
 }
 
 impl RequestMetricsProbe {
@@ -166,7 +168,7 @@ impl RequestMetricsProbe {
         config.requests.start(key.method, key.scheme);
         let is_unknown = key.is_grpc && key.route == Interned::NONE;
         let unknown_rpc = is_unknown.then(|| rpc_method(head)).filter(|method| is_rpc_method(method)).map(Into::into);
-        Self { config: Arc::clone(config), key, unknown_rpc, stream: None }
+        Self { config: Arc::clone(config), key, unknown_rpc, stream: None, upgrade: StreamKind::Upgrade }
     }
 
     /// A gRPC method is told by name once a server has shown that it knows it.
@@ -189,7 +191,13 @@ impl Probe for RequestMetricsProbe {
         }
         let content_type = head.headers.get(CONTENT_TYPE).map(|value| value.as_bytes());
         let is_stream = content_type.is_some_and(|kind| kind.starts_with(b"text/event-stream"));
-        self.stream = is_stream.then(|| self.config.open_stream(self.key.route));
+        self.stream = is_stream.then(|| self.config.streams(StreamKind::Sse, self.key.route).open());
+        if head.status == StatusCode::SWITCHING_PROTOCOLS {
+            let protocol = head.headers.get(UPGRADE).map(|protocol| protocol.as_bytes());
+            if protocol.is_some_and(|protocol| protocol.eq_ignore_ascii_case(b"websocket")) {
+                self.upgrade = StreamKind::Websocket;
+            }
+        }
     }
 
     fn data(&mut self, bytes: u64) {
@@ -205,7 +213,11 @@ impl Probe for RequestMetricsProbe {
         let requests = &self.config.requests;
         let failure = requests.failure(end);
         let key = Key { status: end.status, grpc_code: end.grpc_code, failure, ..self.key };
-        let is_stream = self.stream.is_some() || matches!(end.how, How::Upgraded);
+        let is_upgraded = matches!(end.how, How::Upgraded);
+        if is_upgraded {
+            self.config.streams(self.upgrade, key.route).upgraded();
+        }
+        let is_stream = self.stream.is_some() || is_upgraded;
         requests.end(&key, end, is_stream);
     }
 }
@@ -232,11 +244,11 @@ impl Config {
         }
     }
 
-    /// Server-sent events: few are opened, each for long.
-    fn open_stream(&self, route: Interned) -> OpenStream {
+    /// Looked up each time: few streams are opened, each for long.
+    fn streams(&self, kind: StreamKind, route: Interned) -> StreamMetrics {
         match self.requests.route_text(route) {
-            Some(route) => StreamMetrics::for_route(&self.registry, StreamKind::Sse, &route).open(),
-            None => StreamMetrics::new(&self.registry, StreamKind::Sse).open(),
+            Some(route) => StreamMetrics::for_route(&self.registry, kind, &route),
+            None => StreamMetrics::new(&self.registry, kind),
         }
     }
 
