@@ -81,34 +81,12 @@ impl Shard {
     }
 }
 
-/// How many have begun and how many have ended: of what is under way.
-pub(crate) struct Begun<W = AtomicU64> {
-    started: W,
-    ended: W,
-}
-
-impl<W: Word> Begun<W> {
-    pub(crate) fn new() -> Self {
-        Self { started: W::zero(), ended: W::zero() }
-    }
-
-    #[inline]
-    pub(crate) fn start(&self, shard: Shard) {
-        shard.add(&self.started, 1);
-    }
-
-    #[inline]
-    pub(crate) fn end(&self, shard: Shard) {
-        shard.add(&self.ended, 1);
-    }
-
-    /// How many are under way, over all shards; `None` where there never was one.
-    pub(crate) fn under_way<'a>(all: impl Iterator<Item = &'a Self> + Clone) -> Option<u64> {
-        // What has ended first: nobody ends who has not begun, so that this never falls below nothing.
-        let ended: u64 = all.clone().map(|begun| begun.ended.load(Ordering::Acquire)).sum();
-        let started: u64 = all.map(|begun| begun.started.load(Ordering::Acquire)).sum();
-        (started > 0).then(|| started - ended)
-    }
+/// How many are under way, of those that began and `ended`; `None` where there never was one.
+///
+/// What has ended is read first, all of it: nobody ends who has not begun, so that this never falls below nothing.
+pub(crate) fn under_way<'a, W: Word>(ended: u64, started: impl Iterator<Item = &'a W>) -> Option<u64> {
+    let started: u64 = started.map(|word| word.load(Ordering::Acquire)).sum();
+    (started > 0).then(|| started - ended)
 }
 
 const UNDECIDED: usize = usize::MAX;

@@ -5,12 +5,15 @@
 //! | `key` | what tells series apart, packed into one word |
 //! | `intern` | routes, hosts and names of errors as bounded numbers |
 //! | `exchange` | the series that the end of a request is recorded into |
+//! | `tally`, `ended` | what has begun, and how it ended |
 //! | `collect` | from the series to families of the conventions |
 
 mod collect;
+mod ended;
 mod exchange;
 mod intern;
 mod key;
+mod tally;
 
 use std::borrow::Cow;
 use std::sync::{Arc, OnceLock};
@@ -30,13 +33,15 @@ use crate::context::{self, Context};
 use crate::observe::methods::OTHER;
 use crate::observe::protocol::known_method;
 use crate::observe::{End, KnownMethods};
-use crate::shard::{Begun, Shard, Sharded};
+use crate::shard::Shard;
 
+pub(super) use ended::Ended;
 pub(super) use exchange::{ExchangeSeries, RouteSeries};
 use exchange::{MethodSeries, RequestBodySeries};
 pub(super) use intern::Interned;
 use intern::Interner;
 pub(super) use key::{Failure, Key, KnownMethod, Scheme};
+use tally::Tally;
 
 /// Whose requests they are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -62,7 +67,9 @@ pub(super) struct Requests {
     /// Those that no convention knows, and the program does.
     methods: Interner,
     unknown_methods: Overflow,
-    active: Sharded<Active>,
+    started: Tally,
+    /// Those among them whose end was counted in [`beyond`](Self::beyond).
+    ended_beyond: Tally,
     exchanges: Table<u64, Arc<ExchangeSeries>>,
     by_method: Table<u64, Arc<MethodSeries>>,
     by_route: Table<u64, Arc<RouteSeries>>,
@@ -79,14 +86,6 @@ pub(super) struct RouteEnd {
     pub(super) took: Duration,
 }
 
-/// What is under way, for each method and scheme.
-struct Active {
-    usual: [BySchemes; KnownMethod::USUAL],
-    others: OnceLock<Box<[BySchemes]>>,
-}
-
-type BySchemes = [Begun; Scheme::ALL.len()];
-
 impl Requests {
     pub(super) fn new(side: Side, config: &MetricsConfig, windows: &Arc<Windows>) -> Self {
         let MetricsConfig { max_series, max_routes, max_hosts, .. } = *config;
@@ -100,7 +99,8 @@ impl Requests {
             errors: Interner::new(MAX_ERRORS),
             methods: Interner::new(KnownMethod::MOST - KnownMethod::USUAL),
             unknown_methods: Overflow::default(),
-            active: Sharded::new(),
+            started: Tally::new(),
+            ended_beyond: Tally::new(),
             exchanges: Table::new(max_series),
             by_method: Table::new(max_series),
             by_route: Table::new(2 * max_routes + 4),
@@ -112,8 +112,7 @@ impl Requests {
 
     #[inline]
     pub(super) fn start(&self, method: KnownMethod, scheme: Scheme) {
-        let shard = Shard::mine();
-        self.active.of(shard, Active::new).of(method, scheme).start(shard);
+        self.started.count(Shard::mine(), method, scheme);
     }
 
     /// By the methods that are known.
@@ -171,14 +170,20 @@ impl Requests {
     pub(super) fn end(&self, key: &Key, end: &End<'_>, is_stream: bool) {
         let shard = Shard::mine();
         let series = self.exchange(key);
-        if !is_stream {
+        let endings = if is_stream {
+            series.duration.tail(shard)
+        } else {
             let trace = end.exchange.context.as_ref().filter(|context| context.is_sampled()).map(Context::trace);
             let exemplar = trace.as_ref().map(|trace| (trace, clock::unix_nanos(end.at)));
             let took = end.at.saturating_duration_since(end.exchange.started);
-            series.record(shard, took, exemplar, end.outcome);
             series.record_body(shard, end);
+            series.record(shard, took, exemplar, end.outcome.is_error())
+        };
+        // Last: a request that is no longer active has been recorded.
+        endings.count(shard, end.how.ending(), end.outcome);
+        if series.request.is_none() {
+            self.ended_beyond.count(shard, key.method, key.scheme);
         }
-        self.over(shard, key.method, key.scheme, series, end.how.ending(), end.outcome);
     }
 
     /// As [`end`](Self::end), of a request that nobody watched; its trace is the current one.
@@ -186,22 +191,10 @@ impl Requests {
         let shard = Shard::mine();
         let trace = context::sampled_trace();
         let exemplar = trace.as_ref().map(|trace| (trace, clock::unix_nanos(clock::now())));
-        series.record(shard, end.took, exemplar, end.outcome);
-        self.over(shard, end.method, Scheme::Http, series, end.ending, end.outcome);
-    }
-
-    fn over(
-        &self,
-        shard: Shard,
-        method: KnownMethod,
-        scheme: Scheme,
-        series: &ExchangeSeries,
-        ending: Ending,
-        outcome: Outcome,
-    ) {
-        series.route.count(shard, ending, outcome);
-        // Last, so that a request which is no longer active has been counted as ended.
-        self.active.of(shard, Active::new).of(method, scheme).end(shard);
+        series.record(shard, end.took, exemplar, end.outcome.is_error()).count(shard, end.ending, end.outcome);
+        if series.request.is_none() {
+            self.ended_beyond.count(shard, end.method, Scheme::Http);
+        }
     }
 
     /// Records how much was read of a request's body. What does not fit is not told apart, and not counted.
@@ -221,9 +214,14 @@ impl Requests {
         let found = self.exchanges.find_or_make(
             spread(packed),
             |known| *known == packed,
-            |_| (packed, Arc::new(ExchangeSeries::new(self.labels(key), self.by_method(key), &self.config))),
+            |_| (packed, Arc::new(self.new_exchange(key))),
         );
         found.unwrap_or_else(|| self.beyond(key))
+    }
+
+    fn new_exchange(&self, key: &Key) -> ExchangeSeries {
+        let request = Some((key.method, key.scheme));
+        ExchangeSeries::new(self.labels(key), request, self.by_method(key), &self.config)
     }
 
     /// There are as many series as there may be.
@@ -233,7 +231,7 @@ impl Requests {
         self.beyond.get_or_init(|| {
             let labels = Arc::new([super::labels::Label::new(super::family::OVERFLOW, "true")]);
             let other = Key { route: Interned::OTHER, host: Interned::OTHER, method: KnownMethod::OTHER, ..*key };
-            Arc::new(ExchangeSeries::new(labels, self.by_method(&other), &self.config))
+            Arc::new(ExchangeSeries::new(labels, None, self.by_method(&other), &self.config))
         })
     }
 
@@ -255,9 +253,10 @@ impl Requests {
 
     fn by_route(&self, key: &Key) -> Arc<RouteSeries> {
         let packed = u64::from(key.is_grpc) << 16 | u64::from(key.route.0);
-        let make = || Arc::new(RouteSeries::new(self.template(key), key.is_grpc, self.windows.open()));
-        let found = self.by_route.find_or_make(spread(packed), |known| *known == packed, |_| (packed, make()));
-        found.map_or_else(make, Arc::clone)
+        let make = |nth| Arc::new(RouteSeries::new(nth, self.template(key), key.is_grpc, self.windows.open()));
+        let found = self.by_route.find_or_make(spread(packed), |known| *known == packed, |nth| (packed, make(nth)));
+        // The table has room for every route that may be told apart, and for those that are not.
+        found.map_or_else(|| make(self.by_route.iter().count()), Arc::clone)
     }
 
     pub(super) fn route_text(&self, route: Interned) -> Option<Arc<str>> {
@@ -283,51 +282,18 @@ impl Requests {
         self.side
     }
 
-    pub(super) fn active_count(&self) -> u64 {
-        self.active_by_method().map(|(_, _, count)| count).sum()
+    fn exchange_series(&self) -> impl Iterator<Item = &Arc<ExchangeSeries>> {
+        self.exchanges.iter().map(|(_, series)| series).chain(self.beyond.get())
     }
 
-    /// Requests under way, where there ever was one.
-    fn active_by_method(&self) -> impl Iterator<Item = (KnownMethod, Scheme, u64)> {
-        let all = KnownMethod::all().flat_map(|method| Scheme::ALL.map(|scheme| (method, scheme)));
-        all.filter_map(|(method, scheme)| Some((method, scheme, self.active_of(method, scheme)?)))
-    }
-
-    fn active_of(&self, method: KnownMethod, scheme: Scheme) -> Option<u64> {
-        Begun::under_way(self.active.iter().filter_map(|active| active.get(method)).map(|all| &all[scheme as usize]))
+    pub(super) fn active_count(&self, ended: &Ended) -> u64 {
+        self.active(ended).map(|(_, _, count)| count).sum()
     }
 
     /// Every route that was ever asked for, unmatched requests among them as one.
     pub(super) fn routes(&self) -> impl Iterator<Item = &Arc<RouteSeries>> {
         self.by_route.iter().map(|(_, route)| route)
     }
-}
-
-impl Active {
-    fn new() -> Self {
-        Self { usual: std::array::from_fn(|_| by_schemes()), others: OnceLock::new() }
-    }
-
-    #[inline]
-    fn of(&self, method: KnownMethod, scheme: Scheme) -> &Begun {
-        let by_scheme = self.usual.get(method.index()).unwrap_or_else(|| self.other(method));
-        &by_scheme[scheme as usize]
-    }
-
-    #[cold]
-    fn other(&self, method: KnownMethod) -> &BySchemes {
-        let others = || (KnownMethod::USUAL..KnownMethod::MOST).map(|_| by_schemes()).collect();
-        &self.others.get_or_init(others)[method.index() - KnownMethod::USUAL]
-    }
-
-    fn get(&self, method: KnownMethod) -> Option<&BySchemes> {
-        let other = || self.others.get()?.get(method.index() - KnownMethod::USUAL);
-        self.usual.get(method.index()).or_else(other)
-    }
-}
-
-fn by_schemes() -> BySchemes {
-    std::array::from_fn(|_| Begun::new())
 }
 
 /// Packed keys differ in few bits; the slots want all of them (folded multiplication, as wyhash and foldhash have it).
