@@ -9,7 +9,7 @@ use super::fine::FineBuckets;
 use super::measure::Measure;
 use crate::clock;
 use crate::context::{self, TraceContext};
-use crate::shard::{Shard, Sharded};
+use crate::shard::{Own, Shard, Sharded};
 use crate::window::{Counters, Precision, SlidingWindow};
 
 /// A sum over all threads.
@@ -51,6 +51,13 @@ struct Cells<T> {
     more: Box<[AtomicU64]>,
 }
 
+/// Where a value is counted that was found to have a place.
+pub(super) struct Found<'a, T> {
+    own: Own,
+    cells: &'a Cells<T>,
+    bucket: usize,
+}
+
 /// A histogram at one moment.
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
@@ -90,6 +97,24 @@ impl<T: Default> HistogramSeries<T> {
         measure: Measure,
         exemplar: Option<(&TraceContext, u64)>,
     ) -> &T {
+        match shard.own().and_then(|own| self.find(own, value)) {
+            Some(found) if exemplar.is_none() => found.count(value),
+            _ => self.record_more(shard, value, measure, exemplar),
+        }
+    }
+
+    /// Where this thread counts such a value, if it has recorded before and there is nothing to count besides.
+    #[inline]
+    pub(super) fn find(&self, own: Own, value: u64) -> Option<Found<'_, T>> {
+        if self.fine.is_some() {
+            return None;
+        }
+        let cells = self.cells.own(own)?;
+        Some(Found { own, cells, bucket: self.buckets.index(value) })
+    }
+
+    #[inline(never)]
+    fn record_more(&self, shard: Shard, value: u64, measure: Measure, exemplar: Option<(&TraceContext, u64)>) -> &T {
         let bucket = self.buckets.index(value);
         let cells = self.cells.of(shard, || Cells::new(&self.buckets));
         shard.add(cells.sum(), value);
@@ -146,6 +171,16 @@ impl<T: Default> HistogramSeries<T> {
 
     pub(super) fn window(&self) -> Option<&Arc<SlidingWindow>> {
         self.window.as_ref()
+    }
+}
+
+impl<'a, T: Default> Found<'a, T> {
+    /// Counts it, and answers with what is counted beside.
+    #[inline]
+    pub(super) fn count(self, value: u64) -> &'a T {
+        self.own.add(self.cells.sum(), value);
+        self.own.add(self.cells.count(self.bucket), 1);
+        &self.cells.tail
     }
 }
 

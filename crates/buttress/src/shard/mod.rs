@@ -65,6 +65,12 @@ impl Shard {
         if shard == UNDECIDED { Self(lease()) } else { Self(shard) }
     }
 
+    /// This, if no other thread writes it.
+    #[inline]
+    pub(crate) fn own(self) -> Option<Own> {
+        (self != Self::SHARED).then_some(Own(self.0))
+    }
+
     /// The one of these that is this shard's; shards share when there are fewer.
     pub(crate) fn pick<T>(self, all: &[T]) -> &T {
         &all[self.0 % all.len()]
@@ -73,11 +79,31 @@ impl Shard {
     /// Adds to a word of this shard. Whoever reads the new value with `Acquire` sees what this thread did before.
     #[inline]
     pub(crate) fn add<W: Word>(self, word: &W, value: u64) {
-        if self == Self::SHARED {
-            word.fetch_add(value, Ordering::Release);
-        } else {
-            word.store(word.load(Ordering::Relaxed).wrapping_add(value), Ordering::Release);
+        match self.own() {
+            Some(own) => own.add(word, value),
+            None => drop(word.fetch_add(value, Ordering::Release)),
         }
+    }
+}
+
+/// A shard that no other thread writes: what the shortest path of a record is for. Whatever else comes up (a thread that
+/// shares, a copy that has to be made) is put into a function of its own and called last, so that this path keeps nothing
+/// for later.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Own(usize);
+
+impl Own {
+    /// This thread's, if it has leased one.
+    #[inline]
+    pub(crate) fn mine() -> Option<Self> {
+        let shard = MINE.get();
+        (shard != UNDECIDED && shard != Shard::SHARED.0).then_some(Self(shard))
+    }
+
+    /// As [`Shard::add`].
+    #[inline]
+    pub(crate) fn add<W: Word>(self, word: &W, value: u64) {
+        word.store(word.load(Ordering::Relaxed).wrapping_add(value), Ordering::Release);
     }
 }
 
@@ -159,6 +185,12 @@ impl<T> Sharded<T> {
             Some(copy) => &copy.0,
             None => Self::fill(slot, make),
         }
+    }
+
+    /// The copy to write, if it has been made.
+    #[inline]
+    pub(crate) fn own(&self, own: Own) -> Option<&T> {
+        Some(&self.shards.get(own.0)?.get()?.0)
     }
 
     #[cold]

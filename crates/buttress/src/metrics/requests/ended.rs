@@ -25,7 +25,12 @@ pub(super) struct Endings([[AtomicU64; OUTCOMES.len()]; ENDINGS.len()]);
 impl Endings {
     #[inline]
     pub(super) fn count(&self, shard: Shard, ending: Ending, outcome: Outcome) {
-        shard.add(&self.0[ending as usize][outcome as usize], 1);
+        shard.add(self.of(ending, outcome), 1);
+    }
+
+    #[inline]
+    pub(super) fn of(&self, ending: Ending, outcome: Outcome) -> &AtomicU64 {
+        &self.0[ending as usize][outcome as usize]
     }
 }
 

@@ -1,7 +1,6 @@
 //! What the end of a request is recorded into: one look-up, then adding.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use super::super::buckets::nanos;
 use super::super::config::MetricsConfig;
@@ -10,9 +9,10 @@ use super::super::measure::Measure;
 use super::super::series::HistogramSeries;
 use super::ended::Endings;
 use super::{KnownMethod, Scheme};
+use crate::classify::{Ending, Outcome};
 use crate::context::TraceContext;
 use crate::observe::End;
-use crate::shard::Shard;
+use crate::shard::{Own, Shard};
 use crate::window::SlidingWindow;
 
 /// Of requests that agree in every label.
@@ -73,14 +73,25 @@ impl ExchangeSeries {
     pub(super) fn record(
         &self,
         shard: Shard,
-        took: Duration,
+        took: u64,
         exemplar: Option<(&TraceContext, u64)>,
         is_error: bool,
     ) -> &Endings {
-        let took = nanos(took);
         let endings = self.duration.record(shard, took, Measure::Time, exemplar);
         self.route.window.count(shard, took / 1000, is_error);
         endings
+    }
+
+    /// All that the end of a request is counted by, on the shortest path; `None` when nothing was counted.
+    #[inline]
+    pub(super) fn end_own(&self, own: Own, took: u64, ending: Ending, outcome: Outcome) -> Option<()> {
+        let micros = took / 1000;
+        self.request?;
+        let window = self.route.window.find(own, micros)?;
+        let endings = self.duration.find(own, took)?.count(took);
+        window.count(micros, outcome.is_error());
+        own.add(endings.of(ending, outcome), 1);
+        Some(())
     }
 
     pub(super) fn endings(&self) -> impl Iterator<Item = &Endings> {

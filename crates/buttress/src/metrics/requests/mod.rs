@@ -17,10 +17,10 @@ mod tally;
 
 use std::borrow::Cow;
 use std::sync::{Arc, OnceLock};
-use std::time::Duration;
 
 use http::Method;
 
+use super::buckets::nanos;
 use super::config::MetricsConfig;
 use super::measure::Measure;
 use super::overflow::Overflow;
@@ -33,9 +33,10 @@ use crate::context::{self, Context};
 use crate::observe::methods::OTHER;
 use crate::observe::protocol::known_method;
 use crate::observe::{End, KnownMethods};
-use crate::shard::Shard;
+use crate::shard::{Own, Shard};
 
 pub(super) use ended::Ended;
+use ended::Endings;
 pub(super) use exchange::{ExchangeSeries, RouteSeries};
 use exchange::{MethodSeries, RequestBodySeries};
 pub(super) use intern::Interned;
@@ -78,12 +79,11 @@ pub(super) struct Requests {
     overflow: Overflow,
 }
 
-/// The end of a request that nobody watched.
+/// How a request ended, and what that means.
+#[derive(Clone, Copy)]
 pub(super) struct RouteEnd {
-    pub(super) method: KnownMethod,
     pub(super) ending: Ending,
     pub(super) outcome: Outcome,
-    pub(super) took: Duration,
 }
 
 impl Requests {
@@ -113,6 +113,17 @@ impl Requests {
     #[inline]
     pub(super) fn start(&self, method: KnownMethod, scheme: Scheme) {
         self.started.count(Shard::mine(), method, scheme);
+    }
+
+    /// Both [`method`](Self::method) and [`start`](Self::start), on the shortest path; `None` when nothing was counted.
+    #[inline]
+    pub(super) fn start_own(&self, method: &Method, known: &KnownMethods, scheme: Scheme) -> Option<KnownMethod> {
+        let nth = known_method(method)?;
+        if !known.has_standard(nth) {
+            return None;
+        }
+        self.started.count_own(Own::mine()?, KnownMethod::standard(nth), scheme)?;
+        Some(KnownMethod::standard(nth))
     }
 
     /// By the methods that are known.
@@ -177,23 +188,44 @@ impl Requests {
             let exemplar = trace.as_ref().map(|trace| (trace, clock::unix_nanos(end.at)));
             let took = end.at.saturating_duration_since(end.exchange.started);
             series.record_body(shard, end);
-            series.record(shard, took, exemplar, end.outcome.is_error())
+            series.record(shard, nanos(took), exemplar, end.outcome.is_error())
         };
-        // Last: a request that is no longer active has been recorded.
-        endings.count(shard, end.how.ending(), end.outcome);
-        if series.request.is_none() {
-            self.ended_beyond.count(shard, key.method, key.scheme);
-        }
+        let end = RouteEnd { ending: end.how.ending(), outcome: end.outcome };
+        self.count_end(shard, key.method, key.scheme, series, endings, end);
     }
 
     /// As [`end`](Self::end), of a request that nobody watched; its trace is the current one.
-    pub(super) fn end_of_route(&self, series: &ExchangeSeries, end: &RouteEnd) {
+    pub(super) fn end_of_route(&self, series: &ExchangeSeries, method: KnownMethod, end: RouteEnd, took: u64) {
+        let RouteEnd { ending, outcome } = end;
+        let ended = || series.end_own(Own::mine()?, took, ending, outcome);
+        if context::is_sampled() || ended().is_none() {
+            self.end_of_route_first(series, method, end, took);
+        }
+    }
+
+    /// With an exemplar, in a place that has to be made, or beyond all places.
+    #[inline(never)]
+    fn end_of_route_first(&self, series: &ExchangeSeries, method: KnownMethod, end: RouteEnd, took: u64) {
         let shard = Shard::mine();
         let trace = context::sampled_trace();
         let exemplar = trace.as_ref().map(|trace| (trace, clock::unix_nanos(clock::now())));
-        series.record(shard, end.took, exemplar, end.outcome.is_error()).count(shard, end.ending, end.outcome);
+        let endings = series.record(shard, took, exemplar, end.outcome.is_error());
+        self.count_end(shard, method, Scheme::Http, series, endings, end);
+    }
+
+    /// Last: a request that is no longer active has been recorded.
+    fn count_end(
+        &self,
+        shard: Shard,
+        method: KnownMethod,
+        scheme: Scheme,
+        series: &ExchangeSeries,
+        endings: &Endings,
+        end: RouteEnd,
+    ) {
+        endings.count(shard, end.ending, end.outcome);
         if series.request.is_none() {
-            self.ended_beyond.count(shard, end.method, Scheme::Http);
+            self.ended_beyond.count(shard, method, scheme);
         }
     }
 

@@ -4,7 +4,7 @@ use std::sync::OnceLock;
 use std::sync::atomic::AtomicU64;
 
 use super::{KnownMethod, Scheme};
-use crate::shard::{Shard, Sharded};
+use crate::shard::{Own, Shard, Sharded};
 
 /// A count for each method and scheme.
 pub(super) struct Tally(Sharded<Counts>);
@@ -24,6 +24,14 @@ impl Tally {
     #[inline]
     pub(super) fn count(&self, shard: Shard, method: KnownMethod, scheme: Scheme) {
         shard.add(self.0.of(shard, Counts::new).of(method, scheme), 1);
+    }
+
+    /// Counts a usual method, if this thread has counted before; `None` when nothing was counted.
+    #[inline]
+    pub(super) fn count_own(&self, own: Own, method: KnownMethod, scheme: Scheme) -> Option<()> {
+        let by_scheme = self.0.own(own)?.usual.get(method.index())?;
+        own.add(&by_scheme[scheme as usize], 1);
+        Some(())
     }
 
     /// The words of one method and scheme.
