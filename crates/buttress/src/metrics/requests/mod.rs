@@ -144,7 +144,8 @@ impl Requests {
     }
 
     pub(super) fn method_text(&self, method: KnownMethod) -> Cow<'static, str> {
-        let interned = |method| self.methods.text(method).map_or(OTHER.into(), |name| Cow::Owned(name.to_string()));
+        let interned =
+            |method| self.methods.text(method).map_or(Cow::Borrowed(OTHER), |name| Cow::Owned(name.to_string()));
         method.name().map_or_else(interned, Cow::Borrowed)
     }
 
