@@ -6,7 +6,8 @@ use std::panic::resume_unwind;
 use std::time::Duration;
 
 use buttress::classify::{Ending, Outcome};
-use buttress::metrics::{Registry, RequestBodySizeLayer, RequestMetricsLayer, RouteMetrics};
+use buttress::context::{Context, TraceContext, TraceFlags};
+use buttress::metrics::{MetricsConfig, Registry, RequestBodySizeLayer, RequestMetricsLayer, RouteMetrics};
 use buttress::observe::{Observe, ObserveLayer, Route};
 use buttress_tests::numbers::{count, family, histograms, labels, sum, total};
 use buttress_tests::plan::{Plan, Running, plans};
@@ -112,6 +113,8 @@ async fn awkward_requests_are_counted_as_what_they_were() {
     assert_eq!(ended(Ending::Complete, Outcome::Error), 1, "the gRPC error in the trailers");
     assert_eq!(total(&registry, REQUESTS, &[]), 22);
 
+    assert_eq!(total(&registry, "stream.opened", &[("stream.kind", "upgrade"), ("http.route", "/upgrade")]), 1);
+
     // The one upgrade is no latency, and the one call of gRPC is no plain HTTP.
     assert_eq!(count(&registry, DURATION, &[]), 20);
     assert_eq!(count(&registry, "rpc.server.call.duration", &[]), 1);
@@ -169,6 +172,16 @@ async fn events_from_the_server_are_a_stream_and_no_latency() {
     assert_eq!(total(&registry, "stream.bytes", &[("stream.direction", "out"), stream[0]]), 18);
     assert_eq!(sum(&registry, "stream.duration", &stream), 120.0);
     assert_eq!((count(&registry, DURATION, &[]), total(&registry, REQUESTS, &[])), (0, 1));
+}
+
+#[tokio::test]
+async fn a_tunnel_is_a_stream_when_it_was_granted_and_only_then() {
+    let registry = Registry::new();
+    for (uri, opened) in [("/404", 0), ("/head", 1)] {
+        send(&registry, Request::connect(uri).body(()).unwrap()).await;
+        assert_eq!(total(&registry, "stream.opened", &[("stream.kind", "upgrade")]), opened);
+    }
+    assert_eq!(count(&registry, DURATION, &[]), 1, "of the refusal");
 }
 
 #[tokio::test(start_paused = true)]
@@ -398,4 +411,97 @@ proptest! {
         }
         prop_assert_eq!(total(&registry, ACTIVE, &[]), 0);
     }
+}
+
+#[test]
+fn outcomes_and_what_is_active_make_up_what_began_whenever_one_looks() {
+    let registry = Registry::new();
+    let recording = std::sync::atomic::AtomicBool::new(true);
+    let record = |statuses: [u16; 2]| {
+        let route = RouteMetrics::server(&registry, "/items/{id}");
+        let mut left = Vec::new();
+        for nth in 0..20_000 {
+            let request = route.start(&Method::GET);
+            match nth % 4 {
+                0 => left.push(request),
+                1 => drop(request),
+                other => request.end(StatusCode::from_u16(statuses[other % 2]).unwrap()),
+            }
+        }
+        drop(left);
+    };
+    let mut before = 0;
+    let mut look = || {
+        let snapshot = registry.snapshot();
+        let sum = |name: &str| -> i64 {
+            let families = snapshot.families.iter().filter(|family| *family.name == *name);
+            let points = families.flat_map(|family| &family.series).map(|series| match series.point {
+                buttress::metrics::Point::Int(number) => number,
+                _ => panic!("a whole number"),
+            });
+            points.sum()
+        };
+        let began = sum(REQUESTS) + sum(ACTIVE);
+        assert!(sum(ACTIVE) >= 0 && began >= before, "{began} after {before}");
+        before = began;
+        began
+    };
+    std::thread::scope(|scope| {
+        let recorders = [[200, 500], [200, 404]].map(|statuses| scope.spawn(move || record(statuses)));
+        let reader = scope.spawn(|| {
+            while recording.load(std::sync::atomic::Ordering::Relaxed) {
+                look();
+            }
+            look()
+        });
+        recorders.into_iter().for_each(|recorder| recorder.join().unwrap());
+        recording.store(false, std::sync::atomic::Ordering::Relaxed);
+        assert_eq!(reader.join().unwrap(), 40_000);
+    });
+    assert_eq!((total(&registry, ACTIVE, &[]), total(&registry, REQUESTS, &[])), (0, 40_000));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_request_that_fits_in_no_series_is_active_until_it_has_ended_all_the_same() {
+    let registry = Registry::with_config(MetricsConfig::default().max_series(1));
+    let route = RouteMetrics::server(&registry, "/items/{id}");
+    send(&registry, get("/items/7")).await;
+    let service = RequestMetricsLayer::server(&registry).layer(service_fn(answer));
+    let open = service.oneshot(Request::put("/stream").body(()).unwrap()).await.unwrap();
+    let by_hand = route.start(&Method::DELETE);
+    for (method, active) in [("GET", 0), ("PUT", 1), ("DELETE", 1)] {
+        assert_eq!(total(&registry, ACTIVE, &[("http.request.method", method)]), active, "{method}");
+    }
+    read(open.into_body()).await.unwrap();
+    by_hand.end(StatusCode::OK);
+    assert_eq!((total(&registry, ACTIVE, &[]), total(&registry, REQUESTS, &[])), (0, 3));
+    assert_eq!(count(&registry, DURATION, &[("otel.metric.overflow", "true")]), 2);
+    assert_eq!(registry.performance().active_requests, 0);
+}
+
+#[test]
+fn a_request_in_a_sampled_trace_leaves_an_exemplar_and_in_another_trace_none() {
+    let registry = Registry::new();
+    let route = RouteMetrics::server(&registry, "/items/{id}");
+    let record = || route.start(&Method::GET).end_after(StatusCode::OK, Duration::from_millis(7));
+    let exemplars = || {
+        let points = histograms(&registry, DURATION, &[]);
+        points.iter().flat_map(|point| point.exemplars.iter().flatten().copied()).collect::<Vec<_>>()
+    };
+    let context = |flags| {
+        let mut trace = TraceContext::random();
+        trace.flags = flags;
+        Context::from_trace(trace)
+    };
+    let (sampled, other) = (context(TraceFlags::SAMPLED), context(TraceFlags::NONE));
+    // Twice, so that everything has its place already.
+    for _ in 0..2 {
+        record();
+        sampled.enter(|| other.enter(record));
+    }
+    assert_eq!(exemplars(), []);
+    other.enter(|| sampled.enter(record));
+    record();
+    assert_eq!(exemplars().iter().map(|exemplar| exemplar.trace_id).collect::<Vec<_>>(), [sampled.trace_id()]);
+    assert_eq!(count(&registry, DURATION, &[]), 6);
 }

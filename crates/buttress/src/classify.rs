@@ -24,7 +24,7 @@ pub use fault::Fault;
 pub(crate) use fault::REFUSED;
 pub(crate) use grpc::is_grpc;
 pub use grpc::{Grpc, GrpcCode};
-#[cfg(any(feature = "circuit-breaker", feature = "retry"))]
+#[cfg(feature = "circuit-breaker")]
 pub(crate) use wrapper::{Layered, Wrapper, know};
 
 /// How an exchange ended. There is exactly one for each exchange.

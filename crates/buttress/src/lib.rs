@@ -40,8 +40,8 @@ pub mod window;
 mod clock;
 #[cfg(any(feature = "propagate", feature = "trace"))]
 pub mod rate;
-#[cfg(any(feature = "metrics", feature = "circuit-breaker", feature = "retry"))]
-#[cfg_attr(not(feature = "metrics"), allow(dead_code, reason = "breakers and retries use a part of it"))]
+#[cfg(any(feature = "trace", feature = "metrics", feature = "circuit-breaker", feature = "retry"))]
+#[cfg_attr(not(feature = "metrics"), allow(dead_code, reason = "the others use a part of it"))]
 mod shard;
 
 #[cfg(feature = "telemetry")]

@@ -273,6 +273,7 @@ mod websocket {
     use axum::extract::{State, WebSocketUpgrade};
     use axum::response::Response;
     use axum::routing::any;
+    use buttress::metrics::RequestMetricsLayer;
     use futures_util::{SinkExt, StreamExt};
     use tokio::net::{TcpListener, TcpStream};
     use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
@@ -324,10 +325,19 @@ mod websocket {
 
     impl Server {
         async fn start() -> Self {
-            let registry = Registry::new();
+            Self::serve(Registry::new(), |app, _| app).await
+        }
+
+        /// With a layer that sees the upgrades.
+        async fn watched() -> Self {
+            Self::serve(Registry::new(), |app, registry| app.layer(RequestMetricsLayer::server(registry))).await
+        }
+
+        async fn serve(registry: Registry, layered: fn(Router, &Registry) -> Router) -> Self {
             let (sender, done) = unbounded_channel();
             let shared = (StreamMetrics::new(&registry, StreamKind::Websocket), sender);
             let app = Router::new().route("/echo", any(echo)).route("/twice", any(twice)).with_state(shared);
+            let app = layered(app, &registry);
             let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
             let address = listener.local_addr().unwrap();
             tokio::spawn(async move { axum::serve(listener, app).await });
@@ -364,6 +374,24 @@ mod websocket {
         assert_eq!((stats.messages_out, stats.bytes_out), (2, 305));
         assert_eq!((stats.open, stats.opened, stats.errors), (0, 1, 0));
         assert_eq!(lifetimes(&server.registry).0, 1);
+    }
+
+    #[tokio::test]
+    async fn a_wrapped_socket_that_the_layer_has_seen_upgraded_is_counted_once() {
+        let mut server = Server::watched().await;
+        for nth in 1..=3 {
+            let mut client = server.connect("/echo").await;
+            client.send(Message::text("hello")).await.unwrap();
+            client.next().await.unwrap().unwrap();
+            assert_eq!((server.stats().open, server.stats().opened, lifetimes(&server.registry).0), (1, nth, nth - 1));
+            client.close(None).await.unwrap();
+            server.done.recv().await.unwrap();
+        }
+        let opened = family(&server.registry, "stream.opened").series;
+        let routed = opened.iter().filter(|series| series.labels.iter().any(|label| label.key == "http.route"));
+        let routed: Vec<_> = routed.map(|series| &series.point).collect();
+        assert_eq!(routed, [&Point::Int(3)], "by the layer, which knows that it is a websocket and its route");
+        assert_eq!((server.stats().open, server.stats().messages_in), (0, 3));
     }
 
     #[tokio::test]

@@ -5,6 +5,7 @@
 use std::time::Duration;
 
 use buttress::metrics::Buckets;
+use buttress::observe::KnownMethods;
 use buttress::settings::{
     Exporter, HistogramAggregation, MetricsExporterName, Otlp, OtlpProtocol, Propagators, SamplerName, Settings,
     SettingsError, Source, Temporality, TrustName,
@@ -279,6 +280,17 @@ fn our_own_variable_beats_otels_and_the_alias_and_the_loser_is_named() {
 }
 
 #[test]
+fn the_known_methods_are_those_of_the_list_and_no_others() {
+    let variable = "OTEL_INSTRUMENTATION_HTTP_KNOWN_METHODS";
+    let settings = read(&[(variable, "GET, PROPFIND")]);
+    assert_eq!(settings.known_methods.value, KnownMethods::new(["GET", "PROPFIND"]).unwrap());
+    assert!(settings.explain().contains(&format!("known_methods = [\"GET\", \"PROPFIND\"] ({variable})\n")));
+    let many = |count: usize| (0..count).map(|nth| format!("M{nth}")).collect::<Vec<_>>().join(",");
+    assert!(try_read(&[(variable, &many(31))]).is_ok());
+    assert_eq!(try_read(&[(variable, &many(32))]).unwrap_err().variable(), variable);
+}
+
+#[test]
 fn an_empty_variable_counts_as_not_set() {
     let settings = read(&[("BUTTRESS_SERVICE_NAME", "  "), ("OTEL_SERVICE_NAME", "store"), ("BUTTRESS_ENABLED", "")]);
     assert_eq!(settings.service_name.value, "store");
@@ -298,6 +310,8 @@ fn a_bad_value_names_its_variable_itself_and_what_is_accepted() {
         ("OTEL_PROPAGATORS", "jaeger", "none, or some of tracecontext, baggage, b3, b3multi, separated by commas"),
         ("BUTTRESS_TRUST", "everyone", "internal or public"),
         ("BUTTRESS_SERVER_TIMING", "x", "true or false"),
+        ("OTEL_INSTRUMENTATION_HTTP_KNOWN_METHODS", "GET,,PUT", "1 to 31 names of methods, separated by commas"),
+        ("OTEL_INSTRUMENTATION_HTTP_KNOWN_METHODS", "GET,P T", "1 to 31 names of methods, separated by commas"),
         ("BUTTRESS_SPAN_QUEUE", "-1", "a number from 1 to 1048576"),
         ("TRACING_MAX_TRACES", "many", "a number from 0 to 1048576"),
         ("OTEL_TRACES_EXPORTER", "zipkin", "otlp, console or none"),
@@ -336,6 +350,7 @@ fn the_explanation_has_one_line_for_each_setting() {
         "propagators",
         "trust",
         "server_timing",
+        "known_methods",
         "span_queue",
         "span_ring",
         "traces_exporter",

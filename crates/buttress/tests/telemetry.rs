@@ -14,10 +14,11 @@ use axum::Router;
 use axum::body::Body;
 use axum::routing::get as on_get;
 use buttress::Telemetry;
+use buttress::observe::When;
 use buttress::propagate::Hosts;
 use buttress::settings::Settings;
 use buttress::telemetry::Flush;
-use buttress::trace::{FlushError, SpanKind, SpanRecord, SpanSink};
+use buttress::trace::{FlushError, LateDecision, Sampler, SpanKind, SpanRecord, SpanSink};
 use http::{Request, Response};
 use http_body_util::BodyExt;
 use support::{Answer, Canned, PARENT_ID, TRACE_ID, TRACEPARENT, answer, attribute, exchange, get};
@@ -109,6 +110,88 @@ async fn the_sampler_of_the_settings_decides_for_server_and_client() {
     let telemetry = telemetry(&[("OTEL_TRACES_SAMPLER", "always_off")]);
     ask(shop(&telemetry, &Canned::new(answer(200))), &[("traceparent", TRACEPARENT)]).await;
     assert_eq!(telemetry.spans().stats().recorded, 0);
+}
+
+/// The lines of the page for Prometheus that begin so, after a tick.
+async fn lines(telemetry: &Telemetry, begin: &str) -> Vec<String> {
+    telemetry.metrics().tick();
+    let Ok(page) = telemetry.metrics_endpoint().oneshot(get("/metrics", &[]).map(|()| Body::empty())).await;
+    let page = page.into_body().collect().await.unwrap().to_bytes();
+    let page = String::from_utf8(page.into()).unwrap();
+    page.lines().filter(|line| line.starts_with(begin)).map(str::to_owned).collect()
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_page_tells_what_the_sampler_said_of_the_spans_that_were_started() {
+    let quiet = [(When::method(http::Method::DELETE), Sampler::always_off())];
+    let limited = Sampler::rules(quiet, Sampler::per_second(1));
+    let telemetry = telemetry(&[]).with_sampler(Sampler::parent_based(limited));
+    for nth in 0..3 {
+        exchange(telemetry.trace(), get("/", &[]), answer(200)).await;
+        assert_eq!(telemetry.spans().stats().rate_limited, nth, "one a second");
+    }
+    let request = || http::Request::delete("/").body(()).unwrap();
+    exchange(telemetry.trace(), request(), answer(200)).await;
+    ask(shop(&telemetry, &Canned::new(answer(200))), &[("traceparent", TRACEPARENT)]).await;
+    let late = telemetry.trace().late_decision(LateDecision::errors(9));
+    for status in [200, 500] {
+        exchange(late.clone(), request(), answer(status)).await;
+    }
+
+    let started = |origin: &str, result: &str, count: u32| {
+        let labels = format!("otel_span_parent_origin=\"{origin}\",otel_span_sampling_result=\"{result}\"");
+        format!("otel_sdk_span_started_total{{{labels}}} {count}")
+    };
+    let mut lines_of_started = lines(&telemetry, "otel_sdk_span_started_total").await;
+    lines_of_started.sort();
+    assert_eq!(
+        lines_of_started,
+        [
+            started("local", "RECORD_AND_SAMPLE", 1),
+            started("none", "DROP", 3),
+            started("none", "RECORD_AND_SAMPLE", 1),
+            started("none", "RECORD_ONLY", 2),
+            started("remote", "RECORD_AND_SAMPLE", 1),
+        ]
+    );
+    assert_eq!(
+        lines(&telemetry, "buttress_sampler_rate_limited_total").await,
+        ["buttress_sampler_rate_limited_total 2"]
+    );
+    assert_eq!(lines(&telemetry, "buttress_sampler_kept_late_total").await, ["buttress_sampler_kept_late_total 1"]);
+}
+
+#[tokio::test]
+async fn spans_and_metrics_of_both_sides_agree_on_the_methods_that_are_known() {
+    let telemetry = telemetry(&[("OTEL_INSTRUMENTATION_HTTP_KNOWN_METHODS", "GET,PROPFIND")]);
+    let request = |method: &str| http::Request::builder().method(method).uri("http://stock/").body(()).unwrap();
+    for method in ["PROPFIND", "POST", "propfind", "GET"] {
+        let client = telemetry.watched_client("stock").service(Canned::new(answer(200)));
+        for _ in 0..2 {
+            let Ok(response) = client.clone().oneshot(request(method)).await;
+            drop(response.into_body().collect().await);
+        }
+        exchange(telemetry.server(), request(method), answer(200)).await;
+        let known = matches!(method, "GET" | "PROPFIND");
+        for span in &telemetry.latest_spans(3) {
+            assert_eq!(attribute(span, "http.request.method").unwrap(), if known { method } else { "_OTHER" });
+            let original = attribute(span, "http.request.method_original");
+            assert_eq!(original.as_deref(), (!known).then_some(method));
+            assert_eq!(span.name, if known { method } else { "HTTP" });
+        }
+    }
+    for (family, times) in [("http_server_request_duration_seconds", 1), ("http_client_request_duration_seconds", 2)] {
+        let counts = lines(&telemetry, &format!("{family}_count")).await;
+        let count = |method: &str| {
+            let label = format!("http_request_method=\"{method}\"");
+            let of_method = counts.iter().filter(|line| line.contains(&label));
+            of_method.map(|line| line.rsplit(' ').next().unwrap().parse::<u32>().unwrap()).sum::<u32>()
+        };
+        assert_eq!(["GET", "PROPFIND", "_OTHER"].map(count), [times, times, 2 * times], "{counts:#?}");
+        assert_eq!(counts.len(), 3);
+    }
+    let active = lines(&telemetry, "http_server_active_requests{").await;
+    assert!(active.iter().any(|line| line.contains("PROPFIND") && line.ends_with(" 0")), "{active:?}");
 }
 
 #[tokio::test]

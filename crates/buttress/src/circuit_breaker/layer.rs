@@ -5,7 +5,7 @@ use http::StatusCode;
 use tower_layer::Layer;
 
 use super::refuse::{Answer, Fail};
-use super::{Choose, Chosen, Circuit, CircuitBreaker, CircuitConfig, Circuits, Keyed};
+use super::{Circuit, CircuitBreaker, CircuitConfig, Circuits, Keyed};
 use crate::classify::HttpClassifier;
 use crate::observe::{ObserveLayer, RequestHead};
 
@@ -70,9 +70,9 @@ impl<F, A, O, C> CircuitBreakerLayer<Keyed<F>, A, O, C> {
     }
 }
 
-impl<K: Choose, A, O, C> CircuitBreakerLayer<K, A, O, C> {
-    #[cfg(feature = "stack")]
-    pub(crate) fn chosen(&self) -> Chosen<'_> {
+#[cfg(feature = "stack")]
+impl<K: super::Choose, A, O, C> CircuitBreakerLayer<K, A, O, C> {
+    pub(crate) fn chosen(&self) -> super::Chosen<'_> {
         self.choose.chosen()
     }
 }

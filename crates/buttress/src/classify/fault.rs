@@ -63,7 +63,7 @@ impl<'a> Fault<'a> {
         };
         match innermost.chain().find_map(known_name) {
             Some(name) => name,
-            None if innermost.any.is::<BoxError>() => "_OTHER",
+            None if innermost.is_boxed() => "_OTHER",
             None => innermost.type_name,
         }
     }
@@ -106,7 +106,20 @@ impl<'a> Fault<'a> {
         if let Some(error) = self.downcast_ref::<tonic::Status>() {
             return Some(error);
         }
+        #[cfg(feature = "retry")]
+        if let Some(error) = self.downcast_ref::<crate::retry::AttemptError>() {
+            return Some(error);
+        }
         None
+    }
+
+    /// Whether its type says nothing about it.
+    fn is_boxed(&self) -> bool {
+        #[cfg(feature = "retry")]
+        if self.any.is::<crate::retry::AttemptError>() {
+            return true;
+        }
+        self.any.is::<BoxError>()
     }
 }
 

@@ -4,13 +4,14 @@
 //! its error type known before it first answers with one; that is the only moment at which the type is at hand.
 
 use std::any::{Any, TypeId};
+#[cfg(feature = "circuit-breaker")]
 use std::fmt;
 use std::sync::OnceLock;
 
 use super::Fault;
 
 /// What a layer of this crate has made of an error.
-#[cfg_attr(not(any(feature = "circuit-breaker", feature = "retry")), expect(dead_code, reason = "no layer has errors"))]
+#[cfg_attr(not(feature = "circuit-breaker"), expect(dead_code, reason = "no layer has errors"))]
 pub(crate) enum Layered<'a> {
     /// The error of the service inside.
     Inner(Fault<'a>),
@@ -23,6 +24,7 @@ pub(crate) enum Layered<'a> {
 }
 
 /// An error type of a layer.
+#[cfg(feature = "circuit-breaker")]
 pub(crate) trait Wrapper: fmt::Display + 'static {
     fn layered(&self) -> Layered<'_>;
 }
@@ -33,7 +35,7 @@ type Unwrap = fn(&dyn Any) -> Option<Layered<'_>>;
 static KNOWN: [OnceLock<(TypeId, Unwrap)>; 64] = [const { OnceLock::new() }; 64];
 
 /// Makes an error type known; called before each answer with one.
-#[cfg(any(feature = "circuit-breaker", feature = "retry"))]
+#[cfg(feature = "circuit-breaker")]
 pub(crate) fn know<W: Wrapper>() {
     let unwrap: Unwrap = |any| any.downcast_ref::<W>().map(W::layered);
     let id = TypeId::of::<W>();
@@ -50,7 +52,7 @@ pub(super) fn unwrap(any: &dyn Any) -> Option<Layered<'_>> {
     known.1(any)
 }
 
-#[cfg(all(test, any(feature = "circuit-breaker", feature = "retry")))]
+#[cfg(all(test, feature = "circuit-breaker"))]
 mod tests {
     use super::*;
 

@@ -1,8 +1,6 @@
 //! The task-local: set while a scope runs, put back however it ends.
 
-#[cfg(all(feature = "trace", feature = "retry"))]
-use std::cell::Cell;
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::future::Future;
 use std::pin::Pin;
 use std::task::{self, Poll};
@@ -16,6 +14,8 @@ use super::{Context, bridge};
 
 thread_local! {
     static CURRENT: RefCell<Option<Context>> = const { RefCell::new(None) };
+    /// Whether the current context is sampled. Without a destructor: one look, where the context itself takes ten.
+    static SAMPLED: Cell<bool> = const { Cell::new(false) };
 }
 
 #[cfg(all(feature = "trace", feature = "retry"))]
@@ -62,6 +62,18 @@ pub(super) fn peek<R>(look: impl FnOnce(Option<&Context>) -> R) -> R {
 #[cfg(feature = "metrics")]
 #[inline]
 pub(crate) fn sampled_trace() -> Option<TraceContext> {
+    if is_sampled() { trace_if_sampled() } else { None }
+}
+
+/// Whether the current context is sampled.
+#[cfg(feature = "metrics")]
+#[inline]
+pub(crate) fn is_sampled() -> bool {
+    SAMPLED.get()
+}
+
+#[cfg(feature = "metrics")]
+fn trace_if_sampled() -> Option<TraceContext> {
     let trace = |slot: &RefCell<Option<Context>>| {
         slot.borrow().as_ref().filter(|context| context.is_sampled()).map(Context::trace)
     };
@@ -112,7 +124,11 @@ impl Drop for Swapped<'_> {
 }
 
 fn swap(slot: &mut Option<Context>) {
-    let _ = CURRENT.try_with(|current| std::mem::swap(&mut *current.borrow_mut(), slot));
+    let _ = CURRENT.try_with(|current| {
+        let current = &mut *current.borrow_mut();
+        std::mem::swap(current, slot);
+        SAMPLED.set(current.as_ref().is_some_and(Context::is_sampled));
+    });
 }
 
 /// Starts a task that has the context of here.

@@ -64,7 +64,7 @@ pub(crate) use annotation::Annotations;
 pub(crate) use annotation::{Event, MAX_ATTRIBUTES};
 pub(crate) use carrier::enter;
 #[cfg(feature = "metrics")]
-pub(crate) use carrier::sampled_trace;
+pub(crate) use carrier::{is_sampled, sampled_trace};
 #[cfg(all(feature = "trace", feature = "retry"))]
 pub(crate) use carrier::{note_recorded, take_recorded};
 #[cfg(feature = "propagate")]

@@ -96,8 +96,13 @@ impl Buckets {
 }
 
 /// A duration as histograms count it: nanoseconds, 584 years at most.
+#[inline]
 pub(crate) fn nanos(duration: Duration) -> u64 {
-    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
+    const SECOND: u64 = 1_000_000_000;
+    match duration.as_secs() {
+        seconds if seconds < u64::MAX / SECOND => seconds * SECOND + u64::from(duration.subsec_nanos()),
+        _ => u64::MAX,
+    }
 }
 
 impl fmt::Debug for Buckets {

@@ -142,6 +142,12 @@ impl From<&'static str> for Stored {
     }
 }
 
+impl From<Cow<'static, str>> for Stored {
+    fn from(text: Cow<'static, str>) -> Self {
+        Self::Text(text)
+    }
+}
+
 impl From<i64> for Stored {
     fn from(number: i64) -> Self {
         Self::Int(number)

@@ -3,8 +3,8 @@
 use std::fmt;
 use std::sync::Arc;
 
-use http::header::{CONTENT_TYPE, FORWARDED, HOST};
-use http::{Request, response};
+use http::header::{CONTENT_TYPE, FORWARDED, HOST, UPGRADE};
+use http::{Request, StatusCode, response};
 use tower_layer::Layer;
 
 use super::registry::Registry;
@@ -12,7 +12,7 @@ use super::requests::{Failure, Interned, Key, KnownMethod, Requests, Scheme, Sid
 use super::source::{OpenStream, StreamKind, StreamMetrics};
 use crate::classify::{GrpcCode, How, HttpClassifier};
 use crate::observe::peer::{self, X_FORWARDED_PROTO};
-use crate::observe::{End, Exchange, Observe, ObserveLayer, Observed, Probe, RequestHead, Route};
+use crate::observe::{End, Exchange, KnownMethods, Observe, ObserveLayer, Observed, Probe, RequestHead, Route};
 use crate::shard::{self, Shard};
 
 /// Counts and times each exchange.
@@ -35,6 +35,7 @@ pub(super) struct Config {
     registry: Registry,
     pub(super) requests: Arc<Requests>,
     scheme: Scheme,
+    pub(super) known_methods: KnownMethods,
     server_authority: Option<Arc<str>>,
     server_addresses: Arc<[String]>,
 }
@@ -55,6 +56,7 @@ impl RequestMetricsLayer {
             registry: registry.clone(),
             requests: Arc::clone(registry.requests(side)),
             scheme: Scheme::Http,
+            known_methods: KnownMethods::default(),
             server_authority: None,
             server_addresses: Arc::default(),
         };
@@ -65,6 +67,13 @@ impl RequestMetricsLayer {
     #[must_use]
     pub fn scheme(mut self, scheme: &str) -> Self {
         self.config.scheme = Scheme::of(scheme);
+        self
+    }
+
+    /// Which methods are told by name. Give the layer that traces the same, so that both agree on `_OTHER`.
+    #[must_use]
+    pub fn known_methods(mut self, known: KnownMethods) -> Self {
+        self.config.known_methods = known;
         self
     }
 
@@ -146,6 +155,8 @@ pub struct RequestMetricsProbe {
     /// A gRPC method that nobody has answered yet: a name that the caller may have invented.
     unknown_rpc: Option<Box<str>>,
     stream: Option<OpenStream>,
+    /// What it is, should it be upgraded.
+    upgrade: StreamKind,
 }
 
 impl RequestMetricsProbe {
@@ -157,7 +168,7 @@ impl RequestMetricsProbe {
         config.requests.start(key.method, key.scheme);
         let is_unknown = key.is_grpc && key.route == Interned::NONE;
         let unknown_rpc = is_unknown.then(|| rpc_method(head)).filter(|method| is_rpc_method(method)).map(Into::into);
-        Self { config: Arc::clone(config), key, unknown_rpc, stream: None }
+        Self { config: Arc::clone(config), key, unknown_rpc, stream: None, upgrade: StreamKind::Upgrade }
     }
 
     /// A gRPC method is told by name once a server has shown that it knows it.
@@ -180,7 +191,13 @@ impl Probe for RequestMetricsProbe {
         }
         let content_type = head.headers.get(CONTENT_TYPE).map(|value| value.as_bytes());
         let is_stream = content_type.is_some_and(|kind| kind.starts_with(b"text/event-stream"));
-        self.stream = is_stream.then(|| self.config.open_stream(self.key.route));
+        self.stream = is_stream.then(|| self.config.streams(StreamKind::Sse, self.key.route).open());
+        if head.status == StatusCode::SWITCHING_PROTOCOLS {
+            let protocol = head.headers.get(UPGRADE).map(|protocol| protocol.as_bytes());
+            if protocol.is_some_and(|protocol| protocol.eq_ignore_ascii_case(b"websocket")) {
+                self.upgrade = StreamKind::Websocket;
+            }
+        }
     }
 
     fn data(&mut self, bytes: u64) {
@@ -196,7 +213,11 @@ impl Probe for RequestMetricsProbe {
         let requests = &self.config.requests;
         let failure = requests.failure(end);
         let key = Key { status: end.status, grpc_code: end.grpc_code, failure, ..self.key };
-        let is_stream = self.stream.is_some() || matches!(end.how, How::Upgraded);
+        let is_upgraded = matches!(end.how, How::Upgraded);
+        if is_upgraded {
+            self.config.streams(self.upgrade, key.route).upgraded();
+        }
+        let is_stream = self.stream.is_some() || is_upgraded;
         requests.end(&key, end, is_stream);
     }
 }
@@ -212,7 +233,7 @@ impl Config {
         };
         Key {
             is_grpc,
-            method: KnownMethod::of(head.method),
+            method: self.requests.method(head.method, &self.known_methods),
             scheme: self.scheme_of(head),
             version: head.version,
             route: route.unwrap_or(Interned::NONE),
@@ -223,11 +244,11 @@ impl Config {
         }
     }
 
-    /// Server-sent events: few are opened, each for long.
-    fn open_stream(&self, route: Interned) -> OpenStream {
+    /// Looked up each time: few streams are opened, each for long.
+    fn streams(&self, kind: StreamKind, route: Interned) -> StreamMetrics {
         match self.requests.route_text(route) {
-            Some(route) => StreamMetrics::for_route(&self.registry, StreamKind::Sse, &route).open(),
-            None => StreamMetrics::new(&self.registry, StreamKind::Sse).open(),
+            Some(route) => StreamMetrics::for_route(&self.registry, kind, &route),
+            None => StreamMetrics::new(&self.registry, kind),
         }
     }
 
@@ -273,7 +294,9 @@ fn is_rpc_method(path: &str) -> bool {
 
 impl fmt::Debug for RequestMetricsProbe {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("RequestMetricsProbe").field("method", &self.key.method.as_str()).finish_non_exhaustive()
+        f.debug_struct("RequestMetricsProbe")
+            .field("method", &self.config.requests.method_text(self.key.method))
+            .finish_non_exhaustive()
     }
 }
 

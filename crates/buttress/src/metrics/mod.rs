@@ -46,7 +46,7 @@
 //! | `http.server.request.body.size`, with [`RequestBodySizeLayer`] | `http.request.method`, `http.route`, `url.scheme` |
 //! | `buttress.http.server.time_to_first_byte`, `buttress.http.server.response.body.duration` | `http.request.method`, `http.route` |
 //! | `buttress.http.server.requests` | `http.route`, `buttress.ending`, `buttress.outcome` |
-//! | `stream.*`, of server-sent events; see [`source::StreamMetrics`] | `stream.kind`, `http.route` |
+//! | `stream.*`, of server-sent events and (opened only, unless wrapped) of upgrades; see [`source::StreamMetrics`] | `stream.kind`, `http.route` |
 //!
 //! Every request has one ending (`complete`, `failed`, `body_failed`, `dropped_before_head`, `dropped_in_body`, `upgraded`,
 //! `panicked`) and one outcome (`ok`, `error`, `cancelled`, `panicked`), the same as its span. A path without a route has

@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde::Serialize;
 
 use super::buckets::nanos;
-use super::requests::{Requests, RouteSeries};
+use super::requests::{Ended, Requests, RouteSeries};
 use crate::classify::Outcome;
 use crate::clock::Instant;
 use crate::window::Distribution;
@@ -73,10 +73,11 @@ pub struct Latency {
 
 pub(super) fn of(requests: &Requests, apdex_target: Duration, now: Instant) -> Performance {
     let mut all: Option<Distribution> = None;
-    let mut this = Performance { active_requests: requests.active_count(), ..Performance::default() };
+    let ended = requests.ended();
+    let mut this = Performance { active_requests: requests.active_count(&ended), ..Performance::default() };
     for route in requests.routes() {
         let seen = route.window.read(now);
-        for (_, outcome, count) in route.endings() {
+        for (_, outcome, count) in ended.of(route) {
             this.total_requests += count;
             match outcome {
                 Outcome::Error | Outcome::Panicked => this.total_errors += count,
@@ -84,7 +85,7 @@ pub(super) fn of(requests: &Requests, apdex_target: Duration, now: Instant) -> P
                 Outcome::Ok => {}
             }
         }
-        this.routes.push(of_route(route, &seen, apdex_target));
+        this.routes.push(of_route(route, &ended, &seen, apdex_target));
         match &mut all {
             Some(all) => all.merge(&seen),
             None => all = Some(seen),
@@ -97,9 +98,9 @@ pub(super) fn of(requests: &Requests, apdex_target: Duration, now: Instant) -> P
     this
 }
 
-fn of_route(route: &RouteSeries, seen: &Distribution, apdex_target: Duration) -> RoutePerformance {
+fn of_route(route: &RouteSeries, ended: &Ended, seen: &Distribution, apdex_target: Duration) -> RoutePerformance {
     let mut endings = std::collections::BTreeMap::new();
-    for (ending, _, count) in route.endings() {
+    for (ending, _, count) in ended.of(route) {
         *endings.entry(ending.as_str()).or_default() += count;
     }
     let template = route.template.as_ref().map(|template| template.to_string());

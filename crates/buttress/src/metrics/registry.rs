@@ -8,6 +8,7 @@ use super::instrument::{Counter, Gauge, Histogram, Instrument, TimeCounter, Time
 use super::performance::{self, Performance};
 use super::requests::{Requests, Side};
 use super::snapshot::{self, Overflowed, Snapshot};
+use super::source::Unwrapped;
 use super::table::{self, Table};
 use super::ticker;
 use super::windows::{WindowUsage, Windows};
@@ -47,6 +48,7 @@ struct Inner {
     windows: Arc<Windows>,
     server: OnceLock<Arc<Requests>>,
     client: OnceLock<Arc<Requests>>,
+    unwrapped: Arc<Unwrapped>,
     sources: Mutex<Vec<Box<dyn Source>>>,
     conflicts: Mutex<Vec<String>>,
 }
@@ -91,6 +93,7 @@ impl Registry {
             windows: Arc::new(windows),
             server: OnceLock::new(),
             client: OnceLock::new(),
+            unwrapped: Arc::default(),
             sources: Mutex::default(),
             conflicts: Mutex::default(),
             config,
@@ -219,6 +222,10 @@ impl Registry {
             Side::Client => &inner.client,
         };
         of.get_or_init(|| Arc::new(Requests::new(side, &inner.config, &inner.windows)))
+    }
+
+    pub(super) fn unwrapped(&self) -> &Arc<Unwrapped> {
+        &self.0.unwrapped
     }
 
     fn family<I: Instrument>(&self, name: &str) -> Family<I> {

@@ -12,7 +12,7 @@ use super::layer::{Config, RequestMetricsLayer};
 use super::registry::Registry;
 use super::requests::Key;
 use crate::classify::is_grpc;
-use crate::observe::{CountedBody, ReadEnd, RequestHead};
+use crate::observe::{CountedBody, KnownMethods, ReadEnd, RequestHead};
 
 /// Records `http.server.request.body.size` or `http.client.request.body.size`: the bytes that were read of each request,
 /// whatever it announced.
@@ -41,12 +41,23 @@ pub struct RequestBodySizeLayer {
 impl RequestBodySizeLayer {
     /// In front of a server's service.
     pub fn server(registry: &Registry) -> Self {
-        Self { config: Arc::new(RequestMetricsLayer::server(registry).into_config()) }
+        Self::like(RequestMetricsLayer::server(registry))
     }
 
     /// Around a client's transport.
     pub fn client(registry: &Registry) -> Self {
-        Self { config: Arc::new(RequestMetricsLayer::client(registry).into_config()) }
+        Self::like(RequestMetricsLayer::client(registry))
+    }
+
+    fn like(layer: RequestMetricsLayer) -> Self {
+        Self { config: Arc::new(layer.into_config()) }
+    }
+
+    /// Which methods are told by name.
+    #[must_use]
+    pub fn known_methods(mut self, known: KnownMethods) -> Self {
+        Arc::make_mut(&mut self.config).known_methods = known;
+        self
     }
 }
 

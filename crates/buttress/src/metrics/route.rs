@@ -6,10 +6,12 @@ use std::time::Duration;
 
 use http::{Method, StatusCode, Version};
 
+use super::buckets::nanos;
 use super::registry::Registry;
 use super::requests::{ExchangeSeries, Failure, Interned, Key, KnownMethod, Requests, RouteEnd, Scheme, Side};
 use crate::classify::{Ending, Outcome};
 use crate::clock::{self, Instant};
+use crate::observe::KnownMethods;
 
 /// Counts the requests of one route as [`RequestMetricsLayer`](super::RequestMetricsLayer) would, for servers that no
 /// tower layer can be put around. The numbers go into the same series.
@@ -29,7 +31,8 @@ use crate::clock::{self, Instant};
 pub struct RouteMetrics {
     requests: Arc<Requests>,
     route: Interned,
-    /// The series of the usual statuses, for each method.
+    known_methods: KnownMethods,
+    /// The series of the usual statuses, for each usual method.
     usual: Arc<[[OnceLock<Arc<ExchangeSeries>>; USUAL]]>,
 }
 
@@ -40,8 +43,15 @@ impl RouteMetrics {
     /// Of this route, by its template.
     pub fn server(registry: &Registry, template: &str) -> Self {
         let requests = Arc::clone(registry.requests(Side::Server));
-        let usual = (0..KnownMethod::COUNT).map(|_| Default::default()).collect();
-        Self { route: requests.route(template), requests, usual }
+        let usual = (0..KnownMethod::USUAL).map(|_| Default::default()).collect();
+        Self { route: requests.route(template), requests, known_methods: KnownMethods::default(), usual }
+    }
+
+    /// Which methods are told by name.
+    #[must_use]
+    pub fn known_methods(mut self, known: KnownMethods) -> Self {
+        self.known_methods = known;
+        self
     }
 
     /// A request has arrived. It is under way until it is [ended](RouteRequest::end) or dropped.
@@ -51,7 +61,17 @@ impl RouteMetrics {
 
     /// As [`start`](Self::start), by a clock that was read already.
     pub fn start_at(&self, method: &Method, started: Instant) -> RouteRequest<'_> {
-        let method = KnownMethod::of(method);
+        match self.requests.start_own(method, &self.known_methods, Scheme::Http) {
+            Some(method) => RouteRequest { route: self, method, started },
+            None => self.start_first(method, started),
+        }
+    }
+
+    /// On a thread that has not counted before, or by an unusual method.
+    #[cold]
+    #[inline(never)]
+    fn start_first(&self, method: &Method, started: Instant) -> RouteRequest<'_> {
+        let method = self.requests.method(method, &self.known_methods);
         self.requests.start(method, Scheme::Http);
         RouteRequest { route: self, method, started }
     }
@@ -70,12 +90,24 @@ impl RouteMetrics {
         }
     }
 
-    fn series(&self, method: KnownMethod, status: StatusCode, failure: Failure) -> &Arc<ExchangeSeries> {
+    /// Where the series of a usual method and status is kept.
+    #[inline]
+    fn usual(&self, method: KnownMethod, status: StatusCode) -> Option<&OnceLock<Arc<ExchangeSeries>>> {
+        let place = PLACES.get(usize::from(status.as_u16()))?;
+        self.usual.get(method.index())?.get(usize::from(*place))
+    }
+
+    /// Of a status that has not been before, or is unusual.
+    #[cold]
+    #[inline(never)]
+    fn end_first(&self, method: KnownMethod, status: StatusCode, outcome: Outcome, took: u64) {
+        let failure = if outcome == Outcome::Error { Failure::Status } else { Failure::None };
         let series = || self.requests.exchange(&self.key(method, Some(status), failure));
-        match usual(status) {
-            Some(usual) => self.usual[method.index()][usual].get_or_init(|| Arc::clone(series())),
+        let series = match self.usual(method, status) {
+            Some(usual) => usual.get_or_init(|| Arc::clone(series())),
             None => series(),
-        }
+        };
+        self.requests.end_of_route(series, method, RouteEnd { ending: Ending::Complete, outcome }, took);
     }
 }
 
@@ -99,12 +131,15 @@ impl RouteRequest<'_> {
         let Self { route, method, .. } = self;
         // Borrows and copies only: nothing is left to drop, and the request is not cancelled.
         std::mem::forget(self);
-        let (outcome, failure) = match status.is_server_error() {
-            true => (Outcome::Error, Failure::Status),
-            false => (Outcome::Ok, Failure::None),
-        };
-        let end = RouteEnd { method, ending: Ending::Complete, outcome, took };
-        route.requests.end_of_route(route.series(method, status, failure), &end);
+        let outcome = if status.is_server_error() { Outcome::Error } else { Outcome::Ok };
+        let took = nanos(took);
+        match route.usual(method, status).and_then(OnceLock::get) {
+            Some(series) => {
+                let end = RouteEnd { ending: Ending::Complete, outcome };
+                route.requests.end_of_route(series, method, end, took);
+            }
+            None => route.end_first(method, status, outcome, took),
+        }
     }
 }
 
@@ -115,26 +150,22 @@ impl Drop for RouteRequest<'_> {
             true => (Ending::Panicked, Outcome::Panicked, route.requests.failure_named("panic")),
             false => (Ending::DroppedBeforeHead, Outcome::Cancelled, Failure::None),
         };
-        let took = clock::now().saturating_duration_since(started);
+        let took = nanos(clock::now().saturating_duration_since(started));
         let series = route.requests.exchange(&route.key(method, None, failure));
-        route.requests.end_of_route(series, &RouteEnd { method, ending, outcome, took });
+        route.requests.end_of_route(series, method, RouteEnd { ending, outcome }, took);
     }
 }
 
-/// The place of a status that most answers have.
-fn usual(status: StatusCode) -> Option<usize> {
-    Some(match status.as_u16() {
-        200 => 0,
-        201 => 1,
-        204 => 2,
-        302 => 3,
-        304 => 4,
-        400 => 5,
-        404 => 6,
-        500 => 7,
-        _ => return None,
-    })
-}
+/// The place of each status that most answers have; of the others none.
+static PLACES: [u8; 512] = {
+    const USUALLY: [usize; USUAL] = [200, 201, 204, 302, 304, 400, 404, 500];
+    let (mut places, mut nth) = ([USUAL as u8; 512], 0);
+    while nth < USUAL {
+        places[USUALLY[nth]] = nth as u8;
+        nth += 1;
+    }
+    places
+};
 
 impl fmt::Debug for RouteMetrics {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -144,6 +175,8 @@ impl fmt::Debug for RouteMetrics {
 
 impl fmt::Debug for RouteRequest<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("RouteRequest").field("method", &self.method.as_str()).finish_non_exhaustive()
+        f.debug_struct("RouteRequest")
+            .field("method", &self.route.requests.method_text(self.method))
+            .finish_non_exhaustive()
     }
 }

@@ -9,7 +9,7 @@ use super::fine::FineBuckets;
 use super::measure::Measure;
 use crate::clock;
 use crate::context::{self, TraceContext};
-use crate::shard::{Shard, Sharded};
+use crate::shard::{Own, Shard, Sharded};
 use crate::window::{Counters, Precision, SlidingWindow};
 
 /// A sum over all threads.
@@ -34,19 +34,28 @@ impl Sum {
     }
 }
 
-/// Exact buckets and sum, exemplars once a trace was sampled, and a window if there is one.
-pub(super) struct HistogramSeries {
+/// Exact buckets and sum, exemplars once a trace was sampled, and a window if there is one; beside the buckets of each
+/// thread whatever else is counted when something is recorded.
+pub(super) struct HistogramSeries<T = ()> {
     buckets: Buckets,
-    cells: Sharded<Cells>,
+    cells: Sharded<Cells<T>>,
     exemplars: OnceLock<Exemplars>,
     fine: Option<Counters>,
     window: Option<Arc<SlidingWindow>>,
 }
 
 /// The sum, and then the counts: with up to 15 buckets all of it is two cache lines.
-struct Cells {
+struct Cells<T> {
     first: [AtomicU64; 16],
+    tail: T,
     more: Box<[AtomicU64]>,
+}
+
+/// Where a value is counted that was found to have a place.
+pub(super) struct Found<'a, T> {
+    own: Own,
+    cells: &'a Cells<T>,
+    bucket: usize,
 }
 
 /// A histogram at one moment.
@@ -73,7 +82,7 @@ impl HistogramPoint {
     }
 }
 
-impl HistogramSeries {
+impl<T: Default> HistogramSeries<T> {
     pub(super) fn new(buckets: Buckets, native: Option<Precision>, window: Option<Arc<SlidingWindow>>) -> Self {
         let fine = native.map(Counters::new);
         Self { buckets, cells: Sharded::new(), exemplars: OnceLock::new(), fine, window }
@@ -81,7 +90,31 @@ impl HistogramSeries {
 
     /// In the numbers of the buckets. With the exemplar that the caller has at hand.
     #[inline]
-    pub(super) fn record(&self, shard: Shard, value: u64, measure: Measure, exemplar: Option<(&TraceContext, u64)>) {
+    pub(super) fn record(
+        &self,
+        shard: Shard,
+        value: u64,
+        measure: Measure,
+        exemplar: Option<(&TraceContext, u64)>,
+    ) -> &T {
+        match shard.own().and_then(|own| self.find(own, value)) {
+            Some(found) if exemplar.is_none() => found.count(value),
+            _ => self.record_more(shard, value, measure, exemplar),
+        }
+    }
+
+    /// Where this thread counts such a value, if it has recorded before and there is nothing to count besides.
+    #[inline]
+    pub(super) fn find(&self, own: Own, value: u64) -> Option<Found<'_, T>> {
+        if self.fine.is_some() {
+            return None;
+        }
+        let cells = self.cells.own(own)?;
+        Some(Found { own, cells, bucket: self.buckets.index(value) })
+    }
+
+    #[inline(never)]
+    fn record_more(&self, shard: Shard, value: u64, measure: Measure, exemplar: Option<(&TraceContext, u64)>) -> &T {
         let bucket = self.buckets.index(value);
         let cells = self.cells.of(shard, || Cells::new(&self.buckets));
         shard.add(cells.sum(), value);
@@ -92,6 +125,16 @@ impl HistogramSeries {
         if let Some((trace, unix_nanos)) = exemplar {
             self.offer(bucket, value, trace, unix_nanos);
         }
+        &cells.tail
+    }
+
+    /// What is counted beside, of this shard.
+    pub(super) fn tail(&self, shard: Shard) -> &T {
+        &self.cells.of(shard, || Cells::new(&self.buckets)).tail
+    }
+
+    pub(super) fn tails(&self) -> impl Iterator<Item = &T> {
+        self.cells.iter().map(|cells| &cells.tail)
     }
 
     #[inline(never)]
@@ -106,7 +149,7 @@ impl HistogramSeries {
         match context::sampled_trace() {
             Some(trace) => self.record(shard, value, measure, Some((&trace, clock::unix_nanos(clock::now())))),
             None => self.record(shard, value, measure, None),
-        }
+        };
         if let Some(window) = &self.window {
             window.count(shard, measure.in_window(value), false);
         }
@@ -131,11 +174,21 @@ impl HistogramSeries {
     }
 }
 
-impl Cells {
+impl<'a, T: Default> Found<'a, T> {
+    /// Counts it, and answers with what is counted beside.
+    #[inline]
+    pub(super) fn count(self, value: u64) -> &'a T {
+        self.own.add(self.cells.sum(), value);
+        self.own.add(self.cells.count(self.bucket), 1);
+        &self.cells.tail
+    }
+}
+
+impl<T: Default> Cells<T> {
     fn new(buckets: &Buckets) -> Self {
         let words = buckets.bounds().len() + 2;
         let more = (16..words).map(|_| AtomicU64::new(0)).collect();
-        Self { first: Default::default(), more }
+        Self { first: Default::default(), tail: T::default(), more }
     }
 
     fn sum(&self) -> &AtomicU64 {

@@ -49,6 +49,8 @@ mod body;
 mod future;
 mod layer;
 #[cfg(any(feature = "trace", feature = "metrics"))]
+pub(crate) mod methods;
+#[cfg(any(feature = "trace", feature = "metrics"))]
 pub(crate) mod peer;
 #[cfg(any(feature = "trace", feature = "metrics"))]
 pub(crate) mod protocol;
@@ -72,6 +74,8 @@ pub use tokio::time::Instant;
 pub use body::ObservedBody;
 pub use future::ResponseFuture;
 pub use layer::ObserveLayer;
+#[cfg(any(feature = "trace", feature = "metrics"))]
+pub use methods::{KnownMethods, KnownMethodsError};
 #[cfg(feature = "metrics")]
 pub use request_body::{CountedBody, ReadEnd};
 #[cfg(any(feature = "trace", feature = "metrics", feature = "axum"))]

@@ -2,7 +2,7 @@
 
 use http::{Method, Version};
 
-/// The methods of RFC 9110, PATCH (RFC 5789) and QUERY; others are `_OTHER`.
+/// The methods of RFC 9110, PATCH (RFC 5789) and QUERY: what is known unless somebody says otherwise.
 pub(crate) const METHODS: [&str; 10] =
     ["GET", "POST", "PUT", "DELETE", "HEAD", "OPTIONS", "PATCH", "CONNECT", "TRACE", "QUERY"];
 

@@ -11,10 +11,10 @@ use tokio::time::{Sleep, sleep};
 use tower_layer::Layer;
 use tower_service::Service;
 
-use super::TimedOut;
 use super::error::BoxError;
+use super::{AttemptError, TimedOut};
 
-/// Drops an attempt that has no answer in time, and fails with [`TimedOut::Attempt`], which
+/// Drops an attempt that has no answer in time, and fails with an [`AttemptError`] of [`TimedOut::Attempt`], which
 /// [`RetryLayer`](super::RetryLayer) knows for a failure by chance.
 ///
 /// The same as [`RetryLayer::attempt_timeout`](super::RetryLayer::attempt_timeout), for stacks in which something stands
@@ -56,11 +56,11 @@ where
     S::Error: Into<BoxError>,
 {
     type Response = S::Response;
-    type Error = BoxError;
+    type Error = AttemptError;
     type Future = AttemptTimeoutFuture<S::Future>;
 
-    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
-        self.inner.poll_ready(cx).map_err(Into::into)
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), AttemptError>> {
+        self.inner.poll_ready(cx).map_err(|error| AttemptError(error.into()))
     }
 
     fn call(&mut self, request: Q) -> Self::Future {
@@ -97,12 +97,12 @@ where
     F: Future<Output = Result<R, E>>,
     E: Into<BoxError>,
 {
-    type Output = Result<R, BoxError>;
+    type Output = Result<R, AttemptError>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.project();
         if let Poll::Ready(answer) = this.inner.poll(cx) {
-            return Poll::Ready(answer.map_err(Into::into));
+            return Poll::Ready(answer.map_err(|error| AttemptError(error.into())));
         }
         let Some(limit) = this.limit.as_pin_mut() else {
             return Poll::Pending;

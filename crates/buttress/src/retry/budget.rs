@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use crate::clock::{self, Instant};
-use crate::shard::{Begun, Shard, Sharded, Word};
+use crate::shard::{Shard, Sharded, Word, under_way};
 
 /// Of what succeeds.
 const SHARE: f64 = 0.1;
@@ -57,13 +57,14 @@ struct Inner {
 
 /// What every request writes, each thread its own.
 struct Tally {
-    requests: Begun,
+    started: AtomicU64,
+    ended: AtomicU64,
     successes: AtomicU64,
 }
 
 impl Tally {
     fn new() -> Self {
-        Self { requests: Begun::new(), successes: AtomicU64::zero() }
+        Self { started: AtomicU64::zero(), ended: AtomicU64::zero(), successes: AtomicU64::zero() }
     }
 }
 
@@ -166,12 +167,12 @@ impl RetryBudget {
 
     pub(super) fn begin(&self) {
         let shard = Shard::mine();
-        self.0.tallies.of(shard, Tally::new).requests.start(shard);
+        shard.add(&self.0.tallies.of(shard, Tally::new).started, 1);
     }
 
     pub(super) fn end(&self) {
         let shard = Shard::mine();
-        self.0.tallies.of(shard, Tally::new).requests.end(shard);
+        shard.add(&self.0.tallies.of(shard, Tally::new).ended, 1);
     }
 
     pub(super) fn succeeded(&self) {
@@ -211,7 +212,8 @@ impl RetryBudget {
     }
 
     fn in_flight(&self) -> u64 {
-        Begun::under_way(self.0.tallies.iter().map(|tally| &tally.requests)).unwrap_or(0)
+        let ended = self.0.tallies.iter().map(|tally| tally.ended.load(Acquire)).sum();
+        under_way(ended, self.0.tallies.iter().map(|tally| &tally.started)).unwrap_or(0)
     }
 
     fn refill(&self, pool: &mut Pool) -> Instant {

@@ -37,6 +37,43 @@ impl fmt::Display for TimedOut {
 
 impl Error for TimedOut {}
 
+/// The error of an attempt: it took too long, or what its service failed with.
+///
+/// A type with a name, because a compiler that asks whether a future is `Send` does not get through services whose error is
+/// a box.
+#[derive(Debug)]
+pub struct AttemptError(pub(super) BoxError);
+
+impl AttemptError {
+    /// Whether it took too long.
+    pub fn is_timeout(&self) -> bool {
+        self.0.is::<TimedOut>()
+    }
+
+    /// What it wraps.
+    pub fn into_inner(self) -> Box<dyn Error + Send + Sync> {
+        self.0
+    }
+}
+
+impl From<TimedOut> for AttemptError {
+    fn from(timed_out: TimedOut) -> Self {
+        Self(timed_out.into())
+    }
+}
+
+impl fmt::Display for AttemptError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the attempt failed")
+    }
+}
+
+impl Error for AttemptError {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        Some(&*self.0)
+    }
+}
+
 /// Wraps an error that says no: a repeat of the request is not even thought about, and takes nothing of a budget.
 ///
 /// For whatever turns requests away before they are sent: a limit, a queue that is full. It may stand anywhere in the

@@ -109,7 +109,7 @@ mod tower;
 pub use crate::hint::Hint;
 pub use attempt_timeout::{AttemptTimeout, AttemptTimeoutFuture, AttemptTimeoutLayer};
 pub use budget::{BudgetCounts, BudgetError, RetryBudget};
-pub use error::{NotRetryable, TimedOut};
+pub use error::{AttemptError, NotRetryable, TimedOut};
 pub use future::ResponseFuture;
 pub use hedge::Hedge;
 pub use layer::RetryLayer;

@@ -10,6 +10,7 @@
 //! | propagators | `BUTTRESS_PROPAGATORS`, `OTEL_PROPAGATORS` (`tracecontext`, `baggage`, `b3`, `b3multi`, `none`) | `tracecontext,baggage` |
 //! | trust | `BUTTRESS_TRUST` (`internal`, `public`) | `internal` |
 //! | server timing | `BUTTRESS_SERVER_TIMING` | false |
+//! | known methods | `OTEL_INSTRUMENTATION_HTTP_KNOWN_METHODS` (`GET,PROPFIND,..`, all of them, at most 31; else `_OTHER`) | of RFC 9110, `PATCH`, `QUERY` |
 //! | span queue | `BUTTRESS_SPAN_QUEUE`, `OTEL_BSP_MAX_QUEUE_SIZE` (1 to 1048576) | 8192 |
 //! | span ring | `BUTTRESS_SPAN_RING`, `TRACING_MAX_TRACES` (0 to 1048576) | 1024 |
 //! | traces exporter | `BUTTRESS_TRACES_EXPORTER`, `OTEL_TRACES_EXPORTER` (`otlp`, `console`, `none`) | `none` |
@@ -43,6 +44,7 @@ mod otlp;
 use std::fmt;
 
 use crate::metrics::MetricsConfig;
+use crate::observe::KnownMethods;
 use crate::trace::{Ratio, Sampler};
 
 pub use metrics::Metrics;
@@ -153,6 +155,8 @@ pub struct Settings {
     pub trust: Setting<TrustName>,
     /// Whether answers carry `server-timing`.
     pub server_timing: Setting<bool>,
+    /// Which methods spans and metrics tell by name.
+    pub known_methods: Setting<KnownMethods>,
     /// Room for spans on their way to the sinks.
     pub span_queue: Setting<usize>,
     /// The latest spans kept in memory.
@@ -230,6 +234,12 @@ impl Settings {
             variables.read(&["BUTTRESS_TRUST"], "internal or public", |_, text| trust(text), TrustName::Internal)?;
         let server_timing =
             variables.read(&["BUTTRESS_SERVER_TIMING"], "true or false", |_, text| boolean(text), false)?;
+        let known_methods = variables.read(
+            &["OTEL_INSTRUMENTATION_HTTP_KNOWN_METHODS"],
+            "1 to 31 names of methods, separated by commas",
+            |_, text| KnownMethods::new(text.split(',').map(str::trim)).ok(),
+            KnownMethods::default(),
+        )?;
         let count = |text: &str, least: usize| text.parse().ok().filter(|count| (least..=1 << 20).contains(count));
         let span_queue = variables.read(
             &["BUTTRESS_SPAN_QUEUE", "OTEL_BSP_MAX_QUEUE_SIZE"],
@@ -264,6 +274,7 @@ impl Settings {
             propagators,
             trust,
             server_timing,
+            known_methods,
             span_queue,
             span_ring,
             traces_exporter,
@@ -313,6 +324,7 @@ impl Settings {
         line("propagators", &self.propagators.value, self.propagators.source);
         line("trust", &self.trust.value, self.trust.source);
         line("server_timing", &self.server_timing.value, self.server_timing.source);
+        line("known_methods", &self.known_methods.value, self.known_methods.source);
         line("span_queue", &self.span_queue.value, self.span_queue.source);
         line("span_ring", &self.span_ring.value, self.span_ring.source);
         line("traces_exporter", &self.traces_exporter.value, self.traces_exporter.source);

@@ -65,6 +65,12 @@ impl Shard {
         if shard == UNDECIDED { Self(lease()) } else { Self(shard) }
     }
 
+    /// This, if no other thread writes it.
+    #[inline]
+    pub(crate) fn own(self) -> Option<Own> {
+        (self != Self::SHARED).then_some(Own(self.0))
+    }
+
     /// The one of these that is this shard's; shards share when there are fewer.
     #[cfg(feature = "metrics")]
     pub(crate) fn pick<T>(self, all: &[T]) -> &T {
@@ -74,10 +80,9 @@ impl Shard {
     /// Adds to a word of this shard. Whoever reads the new value with `Acquire` sees what this thread did before.
     #[inline]
     pub(crate) fn add<W: Word>(self, word: &W, value: u64) {
-        if self == Self::SHARED {
-            word.fetch_add(value, Ordering::Release);
-        } else {
-            word.store(word.load(Ordering::Relaxed).wrapping_add(value), Ordering::Release);
+        match self.own() {
+            Some(own) => own.add(word, value),
+            None => drop(word.fetch_add(value, Ordering::Release)),
         }
     }
 
@@ -97,36 +102,33 @@ impl Shard {
     }
 }
 
-/// How many have begun and how many have ended: of what is under way.
-#[cfg(feature = "metrics")]
-pub(crate) struct Begun<W = AtomicU64> {
-    started: W,
-    ended: W,
+/// A shard that no other thread writes: what the shortest path of a record is for. Whatever else comes up (a thread that
+/// shares, a copy that has to be made) is put into a function of its own and called last, so that this path keeps nothing
+/// for later.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Own(usize);
+
+impl Own {
+    /// This thread's, if it has leased one.
+    #[inline]
+    pub(crate) fn mine() -> Option<Self> {
+        let shard = MINE.get();
+        (shard != UNDECIDED && shard != Shard::SHARED.0).then_some(Self(shard))
+    }
+
+    /// As [`Shard::add`].
+    #[inline]
+    pub(crate) fn add<W: Word>(self, word: &W, value: u64) {
+        word.store(word.load(Ordering::Relaxed).wrapping_add(value), Ordering::Release);
+    }
 }
 
-#[cfg(feature = "metrics")]
-impl<W: Word> Begun<W> {
-    pub(crate) fn new() -> Self {
-        Self { started: W::zero(), ended: W::zero() }
-    }
-
-    #[inline]
-    pub(crate) fn start(&self, shard: Shard) {
-        shard.add(&self.started, 1);
-    }
-
-    #[inline]
-    pub(crate) fn end(&self, shard: Shard) {
-        shard.add(&self.ended, 1);
-    }
-
-    /// How many are under way, over all shards; `None` where there never was one.
-    pub(crate) fn under_way<'a>(all: impl Iterator<Item = &'a Self> + Clone) -> Option<u64> {
-        // What has ended first: nobody ends who has not begun, so that this never falls below nothing.
-        let ended: u64 = all.clone().map(|begun| begun.ended.load(Ordering::Acquire)).sum();
-        let started: u64 = all.map(|begun| begun.started.load(Ordering::Acquire)).sum();
-        (started > 0).then(|| started - ended)
-    }
+/// How many are under way, of those that began and `ended`; `None` where there never was one.
+///
+/// What has ended is read first, all of it: nobody ends who has not begun, so that this never falls below nothing.
+pub(crate) fn under_way<'a, W: Word>(ended: u64, started: impl Iterator<Item = &'a W>) -> Option<u64> {
+    let started: u64 = started.map(|word| word.load(Ordering::Acquire)).sum();
+    (started > 0).then(|| started - ended)
 }
 
 const UNDECIDED: usize = usize::MAX;
@@ -201,6 +203,12 @@ impl<T> Sharded<T> {
         }
     }
 
+    /// The copy to write, if it has been made.
+    #[inline]
+    pub(crate) fn own(&self, own: Own) -> Option<&T> {
+        Some(&self.shards.get(own.0)?.get()?.0)
+    }
+
     #[cold]
     #[inline(never)]
     fn fill(slot: &OnceLock<Box<Padded<T>>>, make: impl FnOnce() -> T) -> &T {
@@ -220,7 +228,7 @@ impl<T> Sharded<T> {
     }
 }
 
-#[cfg(all(test, feature = "metrics"))]
+#[cfg(all(test, any(feature = "metrics", feature = "circuit-breaker")))]
 pub(crate) mod model;
 
 #[cfg(test)]

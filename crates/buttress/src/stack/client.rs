@@ -4,28 +4,24 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use tower::util::MapErr;
 use tower_layer::Layer;
 
 use super::Observers;
 use crate::circuit_breaker::preset::Preset;
 use crate::circuit_breaker::{
-    Choose, Chosen, Circuit, CircuitBreaker, CircuitBreakerLayer, CircuitConfig, Circuits, Error, Fail, Keyed,
+    Choose, Chosen, Circuit, CircuitBreaker, CircuitBreakerLayer, CircuitConfig, Circuits, Fail, Keyed,
 };
 use crate::observe::RequestHead;
 use crate::retry::{AttemptTimeout, AttemptTimeoutLayer, Retry, RetryLayer};
 use crate::signal::Signals;
-
-type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
 /// The service that a [`ClientStack`] makes of a transport.
 ///
 /// It takes requests with any body of `Bytes` and hands them to the transport with a
 /// [`ReplayBody`](crate::retry::ReplayBody). Its errors are boxed: [`Rejected::of`](crate::circuit_breaker::Rejected::of)
 /// and [`TimedOut::of`](crate::retry::TimedOut::of) find those of its layers.
-pub type ClientService<S, O = (), K = Circuit> = Retry<
-    MapErr<CircuitBreaker<AttemptTimeout<S>, K, Fail, <O as Observers>::Observer>, fn(Error<BoxError>) -> BoxError>,
->;
+pub type ClientService<S, O = (), K = Circuit> =
+    Retry<CircuitBreaker<AttemptTimeout<S>, K, Fail, <O as Observers>::Observer>>;
 
 /// Told what a stack is made of when it is first put around something.
 type Report = Arc<dyn Fn(Chosen<'_>, &RetryLayer) + Send + Sync>;
@@ -188,15 +184,7 @@ impl<S: Clone, O: Observers, K: Choose> Layer<S> for ClientStack<O, K> {
         }
         let attempt = AttemptTimeoutLayer::optional(self.attempt_timeout).layer(inner);
         let breaker = self.breaker.clone().observer(self.observers.observer()).layer(attempt);
-        self.retry.layer(MapErr::new(breaker, flat as fn(_) -> _))
-    }
-}
-
-/// One box in place of two.
-fn flat(error: Error<BoxError>) -> BoxError {
-    match error {
-        Error::Open(rejected) => rejected.into(),
-        Error::Inner(error) => error,
+        self.retry.layer(breaker)
     }
 }
 

@@ -159,17 +159,22 @@ impl Telemetry {
 
     /// The tracing of [`server`](Self::server), to be changed and stacked by hand.
     pub fn trace(&self) -> TraceLayer {
-        TraceLayer::server(self.spans.clone()).sampler(self.sampler.clone()).enabled(self.settings.enabled.value)
+        TraceLayer::server(self.spans.clone())
+            .sampler(self.sampler.clone())
+            .known_methods(self.settings.known_methods.value.clone())
+            .enabled(self.settings.enabled.value)
     }
 
     /// The metrics of [`server`](Self::server), to be changed and stacked by hand.
     pub fn request_metrics(&self) -> RequestMetricsLayer {
-        RequestMetricsLayer::server(&self.metrics).enabled(self.settings.measures())
+        RequestMetricsLayer::server(&self.metrics)
+            .known_methods(self.settings.known_methods.value.clone())
+            .enabled(self.settings.measures())
     }
 
     /// Counts what is read of requests' bodies; belongs right around the handlers, inside of [`server`](Self::server).
     pub fn request_body_sizes(&self) -> RequestBodySizeLayer {
-        RequestBodySizeLayer::server(&self.metrics)
+        RequestBodySizeLayer::server(&self.metrics).known_methods(self.settings.known_methods.value.clone())
     }
 
     /// The stack of a client that calls the service `name`: retries within a budget, a circuit, and for each attempt a
@@ -219,8 +224,12 @@ impl Telemetry {
         if propagators.b3multi {
             inject = inject.b3(B3::Multi);
         }
-        let trace = TraceLayer::client(self.spans.clone()).sampler(self.sampler.clone()).server_authority(name);
-        let metrics = RequestMetricsLayer::client(&self.metrics).server_authority(name);
+        let known = &self.settings.known_methods.value;
+        let trace = TraceLayer::client(self.spans.clone())
+            .sampler(self.sampler.clone())
+            .known_methods(known.clone())
+            .server_authority(name);
+        let metrics = RequestMetricsLayer::client(&self.metrics).known_methods(known.clone()).server_authority(name);
         let metrics = self.settings.measures().then_some(metrics);
         ClientLayer { trace, metrics, inject, enabled: self.settings.enabled.value }
     }

@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use super::recording::{Finish, Recording, Subject};
 use super::span::{SpanKind, SpanLink};
 use super::spans::Spans;
+use super::started::SamplingResult;
 use crate::classify::{ErrorType, Outcome};
 use crate::clock;
 use crate::context::{self, Annotations, Context};
@@ -57,6 +58,8 @@ impl Connection {
         let annotations = Arc::<Annotations>::default();
         let mut context = Context::root();
         context.claim(opened_by.as_ref().is_none_or(|opener| opener.is_sampled() || !opener.origin().decided));
+        let result = if context.is_sampled() { SamplingResult::RecordAndSample } else { SamplingResult::Drop };
+        spans.count_started(&context, result);
         context.set_annotations(Arc::clone(&annotations));
         Self {
             spans: spans.clone(),

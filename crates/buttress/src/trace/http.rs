@@ -16,6 +16,7 @@ use super::span::SpanKind;
 use crate::classify::GrpcCode;
 use crate::clock::Instant;
 use crate::context::Value;
+use crate::observe::methods::OTHER;
 use crate::observe::peer;
 use crate::observe::protocol::{METHODS, known_method, version_text};
 use crate::observe::{End, RequestHead, Route};
@@ -117,8 +118,12 @@ impl HttpExchange {
     }
 
     fn describe_http(&self, is_server: bool, config: &Config, attributes: &mut Attributes) -> Cow<'static, str> {
-        let method = known_method(&self.method).map(|known| METHODS[known]);
-        attributes.push("http.request.method", method.unwrap_or("_OTHER"));
+        let known = config.known_methods.contains(&self.method);
+        let method = known.then(|| match known_method(&self.method) {
+            Some(nth) => Cow::Borrowed(METHODS[nth]),
+            None => Cow::Owned(self.method.as_str().to_owned()),
+        });
+        attributes.push("http.request.method", method.clone().unwrap_or(Cow::Borrowed(OTHER)));
         if method.is_none() {
             attributes.push("http.request.method_original", self.method.as_str().to_owned());
         }
@@ -134,10 +139,10 @@ impl HttpExchange {
         attributes.push_some("http.route", route.map(str::to_owned));
         attributes.push_some("http.response.status_code", self.status.map(|status| status.as_u16()));
         attributes.push_some("user_agent.original", self.user_agent.as_ref().filter(|_| is_server).map(shown));
-        let method = method.unwrap_or("HTTP");
+        let method = method.unwrap_or(Cow::Borrowed("HTTP"));
         match route {
             Some(route) => format!("{method} {route}").into(),
-            None => method.into(),
+            None => method,
         }
     }
 

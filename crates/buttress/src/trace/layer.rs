@@ -15,9 +15,10 @@ use super::recording::{Finish, Recording, Subject};
 use super::sampler::{SampleInput, Sampler};
 use super::span::{SpanKind, SpanLink};
 use super::spans::Spans;
+use super::started::SamplingResult;
 use crate::classify::HttpClassifier;
 use crate::context::{self, Annotations, Context, TraceContext};
-use crate::observe::{End, Exchange, Observe, ObserveLayer, Observed, Probe, RequestHead, When};
+use crate::observe::{End, Exchange, KnownMethods, Observe, ObserveLayer, Observed, Probe, RequestHead, When};
 
 const X_TRACE_SAMPLED: HeaderName = HeaderName::from_static("x-trace-sampled");
 
@@ -46,6 +47,7 @@ pub(super) struct Config {
     profiles: Vec<(When, Arc<Capture>)>,
     pub(super) rpc_names: RpcNames,
     pub(super) scheme: &'static str,
+    pub(super) known_methods: KnownMethods,
     pub(super) server_authority: Option<String>,
 }
 
@@ -93,6 +95,7 @@ impl TraceLayer {
             profiles: Vec::new(),
             rpc_names: RpcNames::Current,
             scheme: "http",
+            known_methods: KnownMethods::default(),
             server_authority: None,
         };
         Self { config: Arc::new(config), end_with_head: false, enabled: true }
@@ -139,6 +142,12 @@ impl TraceLayer {
     #[must_use]
     pub fn scheme(self, scheme: &'static str) -> Self {
         self.with(|config| config.scheme = scheme)
+    }
+
+    /// Which methods are told by name. Give the layer that measures the same, so that both agree on `_OTHER`.
+    #[must_use]
+    pub fn known_methods(self, known: KnownMethods) -> Self {
+        self.with(|config| config.known_methods = known)
     }
 
     /// `host` or `host:port` of the server, for requests that do not name it, as in front of a tonic channel.
@@ -202,7 +211,14 @@ impl<B> Observe<B> for Trace {
         let mut context = config.context_of(exchange.context.take());
         let sampled = config.sample(&mut context, head, exchange);
         context.claim(sampled);
-        let recording = (sampled || config.late.is_some()).then(|| self.record(&mut context, &head, exchange));
+        let result = match sampled {
+            true => SamplingResult::RecordAndSample,
+            false if config.late.is_some() => SamplingResult::RecordOnly,
+            false => SamplingResult::Drop,
+        };
+        config.spans.count_started(&context, result);
+        let is_recorded = result != SamplingResult::Drop;
+        let recording = is_recorded.then(|| self.record(&mut context, &head, exchange));
         exchange.context = Some(context);
         TraceProbe { recording }
     }
@@ -255,6 +271,9 @@ impl Config {
         }
         let input = SampleInput::new(context, self.kind, Some(head), exchange.started);
         let decision = self.sampler.decide(&input);
+        if decision.rate_limited {
+            self.spans.count_rate_limited();
+        }
         if let Some(tracestate) = decision.tracestate {
             context.set_tracestate(tracestate);
         }
@@ -286,6 +305,7 @@ impl Probe for TraceProbe {
         };
         let at = exchange.head_at.unwrap_or(exchange.started);
         if late.keeps(at - exchange.started, head.status.is_server_error(), at) {
+            config.spans.count_kept_late();
             http.kept_late = true;
             recording.context.claim(true);
             if let Some(context) = &mut exchange.context {
@@ -310,6 +330,7 @@ impl Probe for TraceProbe {
             if !kept {
                 return;
             }
+            config.spans.count_kept_late();
             http.kept_late = true;
             recording.context.claim(true);
         }

@@ -30,7 +30,7 @@
 //! | file | holds |
 //! |---|---|
 //! | `layer` | [`TraceLayer`], its observer and probe |
-//! | `sampler` | who is traced; `late`: who is kept although not sampled |
+//! | `sampler` | who is traced; `late`: who is kept although not sampled; `started`: how many of each |
 //! | `recording` | what is kept while the exchange runs |
 //! | `http`, `grpc`, `forwarded` | from a recording to the attributes of the conventions |
 //! | `capture`, `attributes` | what may be told, and how much |
@@ -53,6 +53,7 @@ mod recording;
 mod sampler;
 mod span;
 mod spans;
+mod started;
 
 pub use capture::Capture;
 pub use connection::Connection;

@@ -67,11 +67,17 @@ pub(super) struct Decision {
     pub(super) sampled: bool,
     /// The trace state to send on, when it has to tell the decision.
     pub(super) tracestate: Option<TraceState>,
+    /// It would have been sampled, had there not been so many others.
+    pub(super) rate_limited: bool,
 }
 
 impl Decision {
-    const fn plain(sampled: bool) -> Self {
-        Self { sampled, tracestate: None }
+    pub(super) const fn plain(sampled: bool) -> Self {
+        Self { sampled, tracestate: None, rate_limited: false }
+    }
+
+    const fn limited(admitted: bool) -> Self {
+        Self { sampled: admitted, tracestate: None, rate_limited: !admitted }
     }
 }
 
@@ -150,7 +156,7 @@ impl Sampler {
             Kind::AlwaysOn => Decision::plain(true),
             Kind::AlwaysOff => Decision::plain(false),
             Kind::Ratio(ratio) => ratio.decide(input),
-            Kind::PerSecond(limit) => Decision::plain(limit.admit(input.at)),
+            Kind::PerSecond(limit) => Decision::limited(limit.admit(input.at)),
             Kind::ParentBased(branches) => branches.of(input).decide(input),
             Kind::Rules(rules) => rules.of(input).decide(input),
             Kind::Closure(sampler) => Decision::plain(sampler(input)),

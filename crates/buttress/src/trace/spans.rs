@@ -15,7 +15,9 @@ use tokio::time::Instant;
 
 use super::recording::Recording;
 use super::span::SpanRecord;
+use super::started::{SamplingResult, Started};
 use crate::clock;
+use crate::context::Context;
 
 /// How long a span waits at most before it is finished and given to the sinks.
 const TICK: Duration = Duration::from_millis(200);
@@ -61,6 +63,7 @@ impl<S: SpanSink + ?Sized> SpanSink for Arc<S> {
 pub struct Spans(Arc<Shared>);
 
 struct Shared {
+    started: Started,
     queue: ArrayQueue<Box<Recording>>,
     recorded: AtomicU64,
     dropped: AtomicU64,
@@ -90,6 +93,10 @@ pub struct SpanStats {
     pub dropped: u64,
     /// Spans given to every sink.
     pub exported: u64,
+    /// Spans that were not sampled because there were too many in that second.
+    pub rate_limited: u64,
+    /// Spans that were not sampled, and kept because of how they went.
+    pub kept_late: u64,
 }
 
 impl Default for Spans {
@@ -107,6 +114,7 @@ impl Spans {
     /// Room for so many spans on their way (at least one), and a ring of the latest so many.
     pub fn with_capacity(queue: usize, ring: usize) -> Self {
         Self(Arc::new(Shared {
+            started: Started::new(),
             queue: ArrayQueue::new(queue.max(1)),
             recorded: AtomicU64::new(0),
             dropped: AtomicU64::new(0),
@@ -137,12 +145,14 @@ impl Spans {
         drained.ring.iter().rev().take(count).cloned().collect()
     }
 
-    /// How many spans ended, were dropped and were exported.
+    /// How many spans ended, were dropped and were exported, and what became of them before.
     pub fn stats(&self) -> SpanStats {
         SpanStats {
             recorded: self.0.recorded.load(Relaxed),
             dropped: self.0.dropped.load(Relaxed),
             exported: self.0.exported.load(Relaxed),
+            rate_limited: self.0.started.rate_limited(),
+            kept_late: self.0.started.kept_late(),
         }
     }
 
@@ -165,6 +175,24 @@ impl Spans {
             flushed = flushed.and(timeout(until, sink.flush()).await);
         }
         flushed
+    }
+
+    /// By `otel.span.parent.origin` and `otel.span.sampling_result`.
+    #[cfg(feature = "telemetry")]
+    pub(crate) fn started(&self) -> impl Iterator<Item = (&'static str, &'static str, u64)> {
+        self.0.started.by_result()
+    }
+
+    pub(super) fn count_started(&self, context: &Context, result: SamplingResult) {
+        self.0.started.count(context, result);
+    }
+
+    pub(super) fn count_rate_limited(&self) {
+        self.0.started.count_rate_limited();
+    }
+
+    pub(super) fn count_kept_late(&self) {
+        self.0.started.count_kept_late();
     }
 
     pub(super) fn hand_over(&self, recording: Box<Recording>) {

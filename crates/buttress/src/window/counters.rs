@@ -3,8 +3,8 @@
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use super::layout::Precision;
-use crate::shard::{Shard, Sharded, Word};
+use super::layout::{LARGEST, Precision};
+use crate::shard::{Own, Shard, Sharded, Word};
 
 /// Counts of values, with their sum and how many of them were errors.
 ///
@@ -19,6 +19,20 @@ struct Counts<W> {
     errors: W,
     /// The buckets of each power of two.
     powers: Box<[OnceLock<Box<[W]>>]>,
+}
+
+/// Where a value is counted that was found to have a place.
+pub(crate) struct Found<'a, W = AtomicU64> {
+    own: Own,
+    counts: &'a Counts<W>,
+    bucket: &'a W,
+}
+
+impl<W: Word> Found<'_, W> {
+    #[inline]
+    pub(crate) fn count(self, value: u64, is_error: bool) {
+        self.counts.count(self.bucket, value, is_error, |word, value| self.own.add(word, value));
+    }
 }
 
 /// The counts of all shards at one moment.
@@ -39,27 +53,29 @@ impl<W: Word> Counters<W> {
         self.precision
     }
 
-    #[inline]
     pub(crate) fn record(&self, shard: Shard, value: u64, is_error: bool) {
-        let counts = self.shards.of(shard, || Counts::new(self.precision));
-        let (power, part) = self.precision.place(self.precision.index(value));
-        let power = &counts.powers[power];
-        let parts = match power.get() {
-            Some(parts) => parts,
-            None => self.fill(power),
-        };
-        // Before the bucket, so that who sees the value counted sees its sum and its error too.
-        shard.add(&counts.sum, value);
-        if is_error {
-            shard.add(&counts.errors, 1);
+        match shard.own().and_then(|own| self.find(own, value)) {
+            Some(found) => found.count(value, is_error),
+            None => self.record_first(shard, value, is_error),
         }
-        shard.add(&parts[part], 1);
+    }
+
+    /// Where this thread has counted such a value before.
+    #[inline]
+    pub(crate) fn find(&self, own: Own, value: u64) -> Option<Found<'_, W>> {
+        let counts = self.shards.own(own)?;
+        let (power, part) = self.precision.place(value);
+        let bucket = counts.powers.get(power)?.get()?.get(part)?;
+        Some(Found { own, counts, bucket })
     }
 
     #[cold]
     #[inline(never)]
-    fn fill<'a>(&self, power: &'a OnceLock<Box<[W]>>) -> &'a [W] {
-        power.get_or_init(|| (0..self.precision.parts()).map(|_| W::zero()).collect())
+    fn record_first(&self, shard: Shard, value: u64, is_error: bool) {
+        let counts = self.shards.of(shard, || Counts::new(self.precision));
+        let (power, part) = self.precision.place(value);
+        let parts = counts.powers[power].get_or_init(|| (0..self.precision.parts()).map(|_| W::zero()).collect());
+        counts.count(&parts[part], value, is_error, |word, value| shard.add(word, value));
     }
 
     pub(crate) fn totals(&self) -> Totals {
@@ -92,8 +108,18 @@ impl<W: Word> Counters<W> {
 }
 
 impl<W: Word> Counts<W> {
+    #[inline]
+    fn count(&self, bucket: &W, value: u64, is_error: bool, add: impl Fn(&W, u64)) {
+        // Before the bucket, so that who sees the value counted sees its sum and its error too.
+        add(&self.sum, value);
+        if is_error {
+            add(&self.errors, 1);
+        }
+        add(bucket, 1);
+    }
+
     fn new(precision: Precision) -> Self {
-        let (last, _) = precision.place(precision.buckets() - 1);
+        let (last, _) = precision.place(LARGEST);
         let powers = last + 1;
         Self { sum: W::zero(), errors: W::zero(), powers: (0..powers).map(|_| OnceLock::new()).collect() }
     }

@@ -41,18 +41,26 @@ impl Precision {
         1 << self.0
     }
 
-    /// The power of two of a bucket, and its place among the parts of that.
+    /// The power of two of a value's bucket, and its place among the parts of that: [`index`](Self::index) in two.
     #[inline]
-    pub(crate) fn place(self, index: usize) -> (usize, usize) {
-        (index >> self.0, index & (self.parts() - 1))
+    pub(crate) fn place(self, value: u64) -> (usize, usize) {
+        let (shift, top) = self.shifted(value);
+        (shift + (top >> self.0), top & (self.parts() - 1))
     }
 
     /// The bucket of a value.
     #[inline]
     pub(crate) fn index(self, value: u64) -> usize {
+        let (shift, top) = self.shifted(value);
+        (shift << self.0) + top
+    }
+
+    /// How many bits of a value do not count, and the others.
+    #[inline]
+    fn shifted(self, value: u64) -> (usize, usize) {
         let value = value.min(LARGEST);
         let shift = (63 - (value | 1).leading_zeros()).saturating_sub(u32::from(self.0));
-        ((shift as usize) << self.0) + (value >> shift) as usize
+        (shift as usize, (value >> shift) as usize)
     }
 
     /// The least value of a bucket.
@@ -108,6 +116,8 @@ mod tests {
             assert_eq!(precision.lowest(0), 0);
             for index in 1..precision.buckets() {
                 assert_eq!(precision.lowest(index), precision.highest(index - 1) + 1);
+                let place = precision.place(precision.highest(index));
+                assert_eq!(place, (index / precision.parts(), index % precision.parts()));
                 assert_eq!(precision.index(precision.lowest(index)), index);
                 assert_eq!(precision.index(precision.highest(index)), index);
             }

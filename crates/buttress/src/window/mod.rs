@@ -40,9 +40,9 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use crate::clock::{self, Instant};
-use crate::shard::Shard;
+use crate::shard::{Own, Shard};
 
-pub(crate) use counters::{Counters, Totals};
+pub(crate) use counters::{Counters, Found, Totals};
 pub use distribution::Distribution;
 pub use layout::{Precision, PrecisionError};
 pub(crate) use ring::Ring;
@@ -133,6 +133,12 @@ impl SlidingWindow {
     #[inline]
     pub(crate) fn count(&self, shard: Shard, value: u64, is_error: bool) {
         self.counters.record(shard, value, is_error);
+    }
+
+    /// Where this thread has counted such a value before.
+    #[inline]
+    pub(crate) fn find(&self, own: Own, value: u64) -> Option<Found<'_>> {
+        self.counters.find(own, value)
     }
 
     /// Stores what has moved since the tick before. Late and early ticks lose nothing.

@@ -7,7 +7,7 @@ use super::super::labels::Label;
 use super::super::measure::Measure;
 use super::super::series::HistogramSeries;
 use super::super::snapshot::{FamilySnapshot, Overflowed, Point, SeriesSnapshot};
-use super::{Failure, Interned, Key, KnownMethod, Requests, Scheme, Side};
+use super::{Ended, Failure, Interned, Key, Requests, Side};
 use crate::observe::peer;
 
 const SERVER_PORT: &str = "server.port";
@@ -98,7 +98,7 @@ impl Requests {
             labels.push(Label::new("rpc.system.name", "grpc"));
             labels.push(Label::new("rpc.method", route.unwrap_or_else(|| "_OTHER".to_owned())));
         } else {
-            labels.push(Label::new("http.request.method", key.method.as_str()));
+            labels.push(Label::new("http.request.method", self.method_text(key.method)));
             labels.extend(route.map(|route| Label::new("http.route", route)));
         }
         if let Some(host) = self.hosts.text(key.host) {
@@ -112,13 +112,15 @@ impl Requests {
 
 pub(super) fn families(requests: &Requests) -> Vec<FamilySnapshot> {
     let names = requests.side.names();
+    // Once, so that what is under way and what has ended make up what began.
+    let ended = requests.ended();
     let mut families = vec![
         exchanges(requests, names.duration, false),
         exchanges(requests, names.rpc_duration, true),
         body_sizes(requests, names.body_size),
         request_body_sizes(requests, names.request_body_size),
-        active(requests, names.active),
-        endings(requests, names.requests),
+        active(requests, &ended, names.active),
+        endings(requests, &ended, names.requests),
     ];
     let first_byte = "Time until the head of the answer";
     families.push(by_method(requests, names.first_byte, first_byte, |series| &series.first_byte));
@@ -146,7 +148,8 @@ pub(super) fn overflowed(requests: &Requests) -> Vec<Overflowed> {
 
 fn exchanges(requests: &Requests, name: &'static str, is_grpc: bool) -> FamilySnapshot {
     let bounds = Measure::Time.bounds(&requests.config.duration_buckets);
-    let series = exchange_series(requests)
+    let series = requests
+        .exchange_series()
         .filter(|series| series.by_method.route.is_grpc == is_grpc)
         .filter_map(|series| histogram(&series.labels, &series.duration, &bounds, Measure::Time))
         .collect();
@@ -161,7 +164,8 @@ fn exchanges(requests: &Requests, name: &'static str, is_grpc: bool) -> FamilySn
 
 fn body_sizes(requests: &Requests, name: &'static str) -> FamilySnapshot {
     let bounds = Measure::Plain.bounds(&requests.config.size_buckets);
-    let series = exchange_series(requests)
+    let series = requests
+        .exchange_series()
         .filter(|series| !series.by_method.route.is_grpc)
         .filter_map(|series| histogram(&series.labels, &series.body_size, &bounds, Measure::Plain))
         .collect();
@@ -173,10 +177,6 @@ fn request_body_sizes(requests: &Requests, name: &'static str) -> FamilySnapshot
     let series = requests.bodies.iter().map(|(_, series)| series);
     let series = series.filter_map(|series| histogram(&series.labels, &series.size, &bounds, Measure::Plain)).collect();
     family(name, "Size of the requests' bodies, as they were read", "By", Kind::Histogram, series)
-}
-
-fn exchange_series(requests: &Requests) -> impl Iterator<Item = &Arc<super::ExchangeSeries>> {
-    requests.exchanges.iter().map(|(_, series)| series).chain(requests.beyond.get())
 }
 
 fn by_method(
@@ -191,25 +191,24 @@ fn by_method(
     family(name, description, "s", Kind::Histogram, series)
 }
 
-fn active(requests: &Requests, name: &'static str) -> FamilySnapshot {
-    let all = KnownMethod::all().flat_map(|method| Scheme::ALL.map(|scheme| (method, scheme)));
-    let series = all
-        .filter_map(|(method, scheme)| {
-            let active = requests.active_of(method, scheme)?;
-            let labels =
-                [Label::new("http.request.method", method.as_str()), Label::new("url.scheme", scheme.as_str())];
-            Some(SeriesSnapshot { labels: Arc::new(labels), point: Point::Int(active as i64) })
+fn active(requests: &Requests, ended: &Ended, name: &'static str) -> FamilySnapshot {
+    let series = requests
+        .active(ended)
+        .map(|(method, scheme, active)| {
+            let method = Label::new("http.request.method", requests.method_text(method));
+            let labels = Arc::new([method, Label::new("url.scheme", scheme.as_str())]);
+            SeriesSnapshot { labels, point: Point::Int(active as i64) }
         })
         .collect();
     family(name, "Requests under way, until the last byte of the answer", "{request}", Kind::UpDownCounter, series)
 }
 
-fn endings(requests: &Requests, name: &'static str) -> FamilySnapshot {
+fn endings(requests: &Requests, ended: &Ended, name: &'static str) -> FamilySnapshot {
     let mut series = Vec::new();
     for route in requests.routes() {
         let key = if route.is_grpc { "rpc.method" } else { "http.route" };
         let label = route.template.as_ref().map(|template| Label::new(key, template.to_string()));
-        for (ending, outcome, count) in route.endings() {
+        for (ending, outcome, count) in ended.of(route) {
             let mut labels = Vec::from_iter(label.clone());
             labels.push(Label::new("buttress.ending", ending.as_str()));
             labels.push(Label::new("buttress.outcome", outcome.as_str()));
@@ -219,9 +218,9 @@ fn endings(requests: &Requests, name: &'static str) -> FamilySnapshot {
     family(name, "Requests by how they ended", "{request}", Kind::Counter, series)
 }
 
-fn histogram(
+fn histogram<T: Default>(
     labels: &Arc<[Label]>,
-    series: &HistogramSeries,
+    series: &HistogramSeries<T>,
     bounds: &Arc<[f64]>,
     measure: Measure,
 ) -> Option<SeriesSnapshot> {

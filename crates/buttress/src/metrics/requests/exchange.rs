@@ -1,24 +1,27 @@
 //! What the end of a request is recorded into: one look-up, then adding.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
 
 use super::super::buckets::nanos;
 use super::super::config::MetricsConfig;
 use super::super::labels::Label;
 use super::super::measure::Measure;
 use super::super::series::HistogramSeries;
+use super::ended::Endings;
+use super::{KnownMethod, Scheme};
 use crate::classify::{Ending, Outcome};
 use crate::context::TraceContext;
 use crate::observe::End;
-use crate::shard::{Shard, Sharded};
+use crate::shard::{Own, Shard};
 use crate::window::SlidingWindow;
 
 /// Of requests that agree in every label.
 pub(in crate::metrics) struct ExchangeSeries {
     pub(super) labels: Arc<[Label]>,
-    pub(super) duration: HistogramSeries,
+    /// The method and the scheme, unless it holds what did not fit.
+    pub(super) request: Option<(KnownMethod, Scheme)>,
+    /// How they ended is counted beside it, so that a request looks for one place of its thread and not for two.
+    pub(super) duration: HistogramSeries<Endings>,
     pub(super) body_size: HistogramSeries,
     pub(super) by_method: Arc<MethodSeries>,
     /// That of the method; here too, because every request goes there.
@@ -41,33 +44,25 @@ pub(super) struct RequestBodySeries {
 
 /// Of requests that agree in their route.
 pub(in crate::metrics) struct RouteSeries {
+    /// Its place among the routes.
+    pub(super) nth: usize,
     /// `None` for requests that no route matched.
     pub(in crate::metrics) template: Option<Arc<str>>,
     pub(in crate::metrics) is_grpc: bool,
     pub(in crate::metrics) window: Arc<SlidingWindow>,
-    endings: Sharded<Endings>,
 }
 
-/// How requests ended, and what that meant.
-pub(super) const ENDINGS: [Ending; 7] = [
-    Ending::Complete,
-    Ending::Failed,
-    Ending::BodyFailed,
-    Ending::DroppedBeforeHead,
-    Ending::DroppedInBody,
-    Ending::Upgraded,
-    Ending::Panicked,
-];
-pub(super) const OUTCOMES: [Outcome; 4] = [Outcome::Ok, Outcome::Error, Outcome::Cancelled, Outcome::Panicked];
-
-#[derive(Default)]
-struct Endings([[AtomicU64; OUTCOMES.len()]; ENDINGS.len()]);
-
 impl ExchangeSeries {
-    pub(super) fn new(labels: Arc<[Label]>, by_method: Arc<MethodSeries>, config: &MetricsConfig) -> Self {
+    pub(super) fn new(
+        labels: Arc<[Label]>,
+        request: Option<(KnownMethod, Scheme)>,
+        by_method: Arc<MethodSeries>,
+        config: &MetricsConfig,
+    ) -> Self {
         let native = config.native_precision();
         Self {
             labels,
+            request,
             duration: HistogramSeries::new(config.duration_buckets.clone(), native, None),
             body_size: HistogramSeries::new(config.size_buckets.clone(), None, None),
             route: Arc::clone(&by_method.route),
@@ -78,13 +73,29 @@ impl ExchangeSeries {
     pub(super) fn record(
         &self,
         shard: Shard,
-        took: Duration,
+        took: u64,
         exemplar: Option<(&TraceContext, u64)>,
-        outcome: Outcome,
-    ) {
-        let took = nanos(took);
-        self.duration.record(shard, took, Measure::Time, exemplar);
-        self.route.window.count(shard, took / 1000, outcome.is_error());
+        is_error: bool,
+    ) -> &Endings {
+        let endings = self.duration.record(shard, took, Measure::Time, exemplar);
+        self.route.window.count(shard, took / 1000, is_error);
+        endings
+    }
+
+    /// All that the end of a request is counted by, on the shortest path; `None` when nothing was counted.
+    #[inline]
+    pub(super) fn end_own(&self, own: Own, took: u64, ending: Ending, outcome: Outcome) -> Option<()> {
+        let micros = took / 1000;
+        self.request?;
+        let window = self.route.window.find(own, micros)?;
+        let endings = self.duration.find(own, took)?.count(took);
+        window.count(micros, outcome.is_error());
+        own.add(endings.of(ending, outcome), 1);
+        Some(())
+    }
+
+    pub(super) fn endings(&self) -> impl Iterator<Item = &Endings> {
+        self.duration.tails()
     }
 
     /// What came after the head, if there was one.
@@ -115,37 +126,7 @@ impl MethodSeries {
 }
 
 impl RouteSeries {
-    pub(super) fn new(template: Option<Arc<str>>, is_grpc: bool, window: Arc<SlidingWindow>) -> Self {
-        Self { template, is_grpc, window, endings: Sharded::new() }
-    }
-
-    pub(super) fn count(&self, shard: Shard, ending: Ending, outcome: Outcome) {
-        let endings = self.endings.of(shard, Endings::default);
-        shard.add(&endings.0[ending as usize][outcome as usize], 1);
-    }
-
-    /// Every ending that came about, with how often.
-    pub(in crate::metrics) fn endings(&self) -> impl Iterator<Item = (Ending, Outcome, u64)> {
-        let all = ENDINGS.into_iter().flat_map(|ending| OUTCOMES.map(|outcome| (ending, outcome)));
-        let count = |ending: Ending, outcome: Outcome| -> u64 {
-            let cells = self.endings.iter().map(|endings| &endings.0[ending as usize][outcome as usize]);
-            cells.map(|cell| cell.load(Ordering::Acquire)).sum()
-        };
-        all.map(move |(ending, outcome)| (ending, outcome, count(ending, outcome))).filter(|(_, _, count)| *count > 0)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn every_ending_and_outcome_has_the_cell_of_its_own_number() {
-        for (at, ending) in ENDINGS.into_iter().enumerate() {
-            assert_eq!(ending as usize, at);
-        }
-        for (at, outcome) in OUTCOMES.into_iter().enumerate() {
-            assert_eq!(outcome as usize, at);
-        }
+    pub(super) fn new(nth: usize, template: Option<Arc<str>>, is_grpc: bool, window: Arc<SlidingWindow>) -> Self {
+        Self { nth, template, is_grpc, window }
     }
 }

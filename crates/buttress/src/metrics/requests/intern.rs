@@ -13,7 +13,7 @@ pub(in crate::metrics) struct Interned(pub(in crate::metrics) u16);
 impl Interned {
     pub(in crate::metrics) const NONE: Self = Self(0);
     pub(in crate::metrics) const OTHER: Self = Self(1);
-    const FIRST: usize = 2;
+    pub(super) const FIRST: usize = 2;
 }
 
 pub(in crate::metrics) struct Interner {

@@ -1,33 +1,54 @@
 //! What tells one series of requests from another, in one word.
 
-use http::{Method, StatusCode, Version};
+use http::{StatusCode, Version};
 
 use super::intern::Interned;
 use crate::classify::{ErrorType, GrpcCode};
-use crate::observe::protocol::{METHODS, known_method, version_text};
+use crate::observe::methods::OTHER;
+use crate::observe::protocol::{METHODS, version_text};
 
-/// A method of [`METHODS`], or `_OTHER`.
+const BITS_OF_METHOD: u32 = 6;
+
+/// A method of [`METHODS`], `_OTHER`, or the number of one that a layer was told of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::metrics) struct KnownMethod(u8);
 
 impl KnownMethod {
-    pub(in crate::metrics) const COUNT: usize = METHODS.len() + 1;
+    /// Those that have numbers of their own: the others are few, and come later.
+    pub(in crate::metrics) const USUAL: usize = METHODS.len() + 1;
+    /// As many as there are numbers.
+    pub(super) const MOST: usize = 1 << BITS_OF_METHOD;
     pub(in crate::metrics) const OTHER: Self = Self(METHODS.len() as u8);
 
-    pub(in crate::metrics) fn of(method: &Method) -> Self {
-        known_method(method).map_or(Self::OTHER, |known| Self(known as u8))
+    /// One of [`METHODS`], by its place there.
+    #[inline]
+    pub(in crate::metrics) fn standard(nth: usize) -> Self {
+        Self(nth as u8)
     }
 
-    pub(in crate::metrics) fn all() -> impl Iterator<Item = Self> {
-        (0..Self::COUNT as u8).map(Self)
+    pub(super) fn interned(method: Interned) -> Self {
+        match method {
+            Interned::NONE | Interned::OTHER => Self::OTHER,
+            Interned(nth) => Self((Self::USUAL - Interned::FIRST) as u8 + nth as u8),
+        }
     }
 
+    pub(super) fn all() -> impl Iterator<Item = Self> {
+        (0..Self::MOST as u8).map(Self)
+    }
+
+    #[inline]
     pub(in crate::metrics) fn index(self) -> usize {
         self.0.into()
     }
 
-    pub(in crate::metrics) fn as_str(self) -> &'static str {
-        METHODS.get(self.index()).unwrap_or(&"_OTHER")
+    /// The name, or the number that it was interned as.
+    pub(super) fn name(self) -> Result<&'static str, Interned> {
+        match self.index() {
+            nth if nth < METHODS.len() => Ok(METHODS[nth]),
+            nth if nth < Self::USUAL => Ok(OTHER),
+            nth => Err(Interned((nth - Self::USUAL + Interned::FIRST) as u16)),
+        }
     }
 }
 
@@ -79,7 +100,7 @@ pub(in crate::metrics) struct Key {
 }
 
 impl Key {
-    /// One bit for gRPC, four for the method, two for the scheme, three for the version, ten for the status, twelve for the
+    /// One bit for gRPC, six for the method, two for the scheme, three for the version, ten for the status, ten for the
     /// failure, sixteen each for route and host: 64.
     #[inline]
     pub(in crate::metrics) fn packed(&self) -> u64 {
@@ -103,11 +124,11 @@ impl Key {
         };
         [
             (1, u64::from(self.is_grpc)),
-            (4, self.method.0.into()),
+            (BITS_OF_METHOD, self.method.0.into()),
             (2, self.scheme as u64),
             (3, version),
             (10, status),
-            (12, failure),
+            (10, failure),
             (16, self.route.0.into()),
             (16, self.host.0.into()),
         ]

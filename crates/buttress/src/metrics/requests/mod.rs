@@ -5,16 +5,22 @@
 //! | `key` | what tells series apart, packed into one word |
 //! | `intern` | routes, hosts and names of errors as bounded numbers |
 //! | `exchange` | the series that the end of a request is recorded into |
+//! | `tally`, `ended` | what has begun, and how it ended |
 //! | `collect` | from the series to families of the conventions |
 
 mod collect;
+mod ended;
 mod exchange;
 mod intern;
 mod key;
+mod tally;
 
+use std::borrow::Cow;
 use std::sync::{Arc, OnceLock};
-use std::time::Duration;
 
+use http::Method;
+
+use super::buckets::nanos;
 use super::config::MetricsConfig;
 use super::measure::Measure;
 use super::overflow::Overflow;
@@ -24,14 +30,19 @@ use super::windows::Windows;
 use crate::classify::{Ending, Outcome};
 use crate::clock;
 use crate::context::{self, Context};
-use crate::observe::End;
-use crate::shard::{Begun, Shard, Sharded};
+use crate::observe::methods::OTHER;
+use crate::observe::protocol::known_method;
+use crate::observe::{End, KnownMethods};
+use crate::shard::{Own, Shard};
 
+pub(super) use ended::Ended;
+use ended::Endings;
 pub(super) use exchange::{ExchangeSeries, RouteSeries};
 use exchange::{MethodSeries, RequestBodySeries};
 pub(super) use intern::Interned;
 use intern::Interner;
 pub(super) use key::{Failure, Key, KnownMethod, Scheme};
+use tally::Tally;
 
 /// Whose requests they are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,8 +65,12 @@ pub(super) struct Requests {
     rpc_methods: Interner,
     hosts: Interner,
     errors: Interner,
+    /// Those that no convention knows, and the program does.
+    methods: Interner,
     unknown_methods: Overflow,
-    active: Sharded<Active>,
+    started: Tally,
+    /// Those among them whose end was counted in [`beyond`](Self::beyond).
+    ended_beyond: Tally,
     exchanges: Table<u64, Arc<ExchangeSeries>>,
     by_method: Table<u64, Arc<MethodSeries>>,
     by_route: Table<u64, Arc<RouteSeries>>,
@@ -64,16 +79,12 @@ pub(super) struct Requests {
     overflow: Overflow,
 }
 
-/// The end of a request that nobody watched.
+/// How a request ended, and what that means.
+#[derive(Clone, Copy)]
 pub(super) struct RouteEnd {
-    pub(super) method: KnownMethod,
     pub(super) ending: Ending,
     pub(super) outcome: Outcome,
-    pub(super) took: Duration,
 }
-
-/// What is under way, for each method and scheme.
-struct Active([[Begun; Scheme::ALL.len()]; KnownMethod::COUNT]);
 
 impl Requests {
     pub(super) fn new(side: Side, config: &MetricsConfig, windows: &Arc<Windows>) -> Self {
@@ -86,8 +97,10 @@ impl Requests {
             rpc_methods: Interner::new(max_routes),
             hosts: Interner::new(max_hosts),
             errors: Interner::new(MAX_ERRORS),
+            methods: Interner::new(KnownMethod::MOST - KnownMethod::USUAL),
             unknown_methods: Overflow::default(),
-            active: Sharded::new(),
+            started: Tally::new(),
+            ended_beyond: Tally::new(),
             exchanges: Table::new(max_series),
             by_method: Table::new(max_series),
             by_route: Table::new(2 * max_routes + 4),
@@ -99,8 +112,41 @@ impl Requests {
 
     #[inline]
     pub(super) fn start(&self, method: KnownMethod, scheme: Scheme) {
-        let shard = Shard::mine();
-        self.active.of(shard, Active::new).0[method.index()][scheme as usize].start(shard);
+        self.started.count(Shard::mine(), method, scheme);
+    }
+
+    /// Both [`method`](Self::method) and [`start`](Self::start), on the shortest path; `None` when nothing was counted.
+    #[inline]
+    pub(super) fn start_own(&self, method: &Method, known: &KnownMethods, scheme: Scheme) -> Option<KnownMethod> {
+        let nth = known_method(method)?;
+        if !known.has_standard(nth) {
+            return None;
+        }
+        self.started.count_own(Own::mine()?, KnownMethod::standard(nth), scheme)?;
+        Some(KnownMethod::standard(nth))
+    }
+
+    /// By the methods that are known.
+    #[inline]
+    pub(super) fn method(&self, method: &Method, known: &KnownMethods) -> KnownMethod {
+        match known_method(method) {
+            Some(nth) if known.has_standard(nth) => KnownMethod::standard(nth),
+            _ => self.unusual_method(method, known),
+        }
+    }
+
+    #[cold]
+    fn unusual_method(&self, method: &Method, known: &KnownMethods) -> KnownMethod {
+        match known.contains(method) {
+            true => KnownMethod::interned(self.methods.intern(method.as_str())),
+            false => KnownMethod::OTHER,
+        }
+    }
+
+    pub(super) fn method_text(&self, method: KnownMethod) -> Cow<'static, str> {
+        let interned =
+            |method| self.methods.text(method).map_or(Cow::Borrowed(OTHER), |name| Cow::Owned(name.to_string()));
+        method.name().map_or_else(interned, Cow::Borrowed)
     }
 
     pub(super) fn route(&self, template: &str) -> Interned {
@@ -128,7 +174,7 @@ impl Requests {
     }
 
     #[cold]
-    pub(super) fn note_unknown_method(&self, method: &http::Method) {
+    pub(super) fn note_unknown_method(&self, method: &Method) {
         self.unknown_methods.note(method.as_str());
     }
 
@@ -136,37 +182,52 @@ impl Requests {
     pub(super) fn end(&self, key: &Key, end: &End<'_>, is_stream: bool) {
         let shard = Shard::mine();
         let series = self.exchange(key);
-        if !is_stream {
+        let endings = if is_stream {
+            series.duration.tail(shard)
+        } else {
             let trace = end.exchange.context.as_ref().filter(|context| context.is_sampled()).map(Context::trace);
             let exemplar = trace.as_ref().map(|trace| (trace, clock::unix_nanos(end.at)));
             let took = end.at.saturating_duration_since(end.exchange.started);
-            series.record(shard, took, exemplar, end.outcome);
             series.record_body(shard, end);
-        }
-        self.over(shard, key.method, key.scheme, series, end.how.ending(), end.outcome);
+            series.record(shard, nanos(took), exemplar, end.outcome.is_error())
+        };
+        let end = RouteEnd { ending: end.how.ending(), outcome: end.outcome };
+        self.count_end(shard, key.method, key.scheme, series, endings, end);
     }
 
     /// As [`end`](Self::end), of a request that nobody watched; its trace is the current one.
-    pub(super) fn end_of_route(&self, series: &ExchangeSeries, end: &RouteEnd) {
+    pub(super) fn end_of_route(&self, series: &ExchangeSeries, method: KnownMethod, end: RouteEnd, took: u64) {
+        let RouteEnd { ending, outcome } = end;
+        let ended = || series.end_own(Own::mine()?, took, ending, outcome);
+        if context::is_sampled() || ended().is_none() {
+            self.end_of_route_first(series, method, end, took);
+        }
+    }
+
+    /// With an exemplar, in a place that has to be made, or beyond all places.
+    #[inline(never)]
+    fn end_of_route_first(&self, series: &ExchangeSeries, method: KnownMethod, end: RouteEnd, took: u64) {
         let shard = Shard::mine();
         let trace = context::sampled_trace();
         let exemplar = trace.as_ref().map(|trace| (trace, clock::unix_nanos(clock::now())));
-        series.record(shard, end.took, exemplar, end.outcome);
-        self.over(shard, end.method, Scheme::Http, series, end.ending, end.outcome);
+        let endings = series.record(shard, took, exemplar, end.outcome.is_error());
+        self.count_end(shard, method, Scheme::Http, series, endings, end);
     }
 
-    fn over(
+    /// Last: a request that is no longer active has been recorded.
+    fn count_end(
         &self,
         shard: Shard,
         method: KnownMethod,
         scheme: Scheme,
         series: &ExchangeSeries,
-        ending: Ending,
-        outcome: Outcome,
+        endings: &Endings,
+        end: RouteEnd,
     ) {
-        series.route.count(shard, ending, outcome);
-        // Last, so that a request which is no longer active has been counted as ended.
-        self.active.of(shard, Active::new).0[method.index()][scheme as usize].end(shard);
+        endings.count(shard, end.ending, end.outcome);
+        if series.request.is_none() {
+            self.ended_beyond.count(shard, method, scheme);
+        }
     }
 
     /// Records how much was read of a request's body. What does not fit is not told apart, and not counted.
@@ -186,9 +247,14 @@ impl Requests {
         let found = self.exchanges.find_or_make(
             spread(packed),
             |known| *known == packed,
-            |_| (packed, Arc::new(ExchangeSeries::new(self.labels(key), self.by_method(key), &self.config))),
+            |_| (packed, Arc::new(self.new_exchange(key))),
         );
         found.unwrap_or_else(|| self.beyond(key))
+    }
+
+    fn new_exchange(&self, key: &Key) -> ExchangeSeries {
+        let request = Some((key.method, key.scheme));
+        ExchangeSeries::new(self.labels(key), request, self.by_method(key), &self.config)
     }
 
     /// There are as many series as there may be.
@@ -198,7 +264,7 @@ impl Requests {
         self.beyond.get_or_init(|| {
             let labels = Arc::new([super::labels::Label::new(super::family::OVERFLOW, "true")]);
             let other = Key { route: Interned::OTHER, host: Interned::OTHER, method: KnownMethod::OTHER, ..*key };
-            Arc::new(ExchangeSeries::new(labels, self.by_method(&other), &self.config))
+            Arc::new(ExchangeSeries::new(labels, None, self.by_method(&other), &self.config))
         })
     }
 
@@ -220,9 +286,10 @@ impl Requests {
 
     fn by_route(&self, key: &Key) -> Arc<RouteSeries> {
         let packed = u64::from(key.is_grpc) << 16 | u64::from(key.route.0);
-        let make = || Arc::new(RouteSeries::new(self.template(key), key.is_grpc, self.windows.open()));
-        let found = self.by_route.find_or_make(spread(packed), |known| *known == packed, |_| (packed, make()));
-        found.map_or_else(make, Arc::clone)
+        let make = |nth| Arc::new(RouteSeries::new(nth, self.template(key), key.is_grpc, self.windows.open()));
+        let found = self.by_route.find_or_make(spread(packed), |known| *known == packed, |nth| (packed, make(nth)));
+        // The table has room for every route that may be told apart, and for those that are not.
+        found.map_or_else(|| make(self.by_route.iter().count()), Arc::clone)
     }
 
     pub(super) fn route_text(&self, route: Interned) -> Option<Arc<str>> {
@@ -248,25 +315,17 @@ impl Requests {
         self.side
     }
 
-    pub(super) fn active_count(&self) -> u64 {
-        let all = KnownMethod::all().flat_map(|method| Scheme::ALL.map(|scheme| (method, scheme)));
-        all.filter_map(|(method, scheme)| self.active_of(method, scheme)).sum()
+    fn exchange_series(&self) -> impl Iterator<Item = &Arc<ExchangeSeries>> {
+        self.exchanges.iter().map(|(_, series)| series).chain(self.beyond.get())
     }
 
-    /// Requests under way; `None` where there never was one.
-    fn active_of(&self, method: KnownMethod, scheme: Scheme) -> Option<u64> {
-        Begun::under_way(self.active.iter().map(|active| &active.0[method.index()][scheme as usize]))
+    pub(super) fn active_count(&self, ended: &Ended) -> u64 {
+        self.active(ended).map(|(_, _, count)| count).sum()
     }
 
     /// Every route that was ever asked for, unmatched requests among them as one.
     pub(super) fn routes(&self) -> impl Iterator<Item = &Arc<RouteSeries>> {
         self.by_route.iter().map(|(_, route)| route)
-    }
-}
-
-impl Active {
-    fn new() -> Self {
-        Self(std::array::from_fn(|_| std::array::from_fn(|_| Begun::new())))
     }
 }
 

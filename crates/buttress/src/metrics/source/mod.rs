@@ -35,6 +35,7 @@
 mod cache;
 mod cgroup;
 mod hit_ratio;
+mod io;
 #[cfg(feature = "stream")]
 mod metered;
 #[cfg(feature = "moka")]
@@ -53,11 +54,13 @@ mod watch;
 mod websocket;
 
 pub use cache::{CacheMetrics, EvictionCause};
+pub use io::MeteredIo;
 #[cfg(feature = "stream")]
 pub use metered::{MessageSize, Metered};
 #[cfg(feature = "moka")]
 pub use moka::MokaSource;
 pub use process::ProcessSource;
 pub use runtime::{RuntimeLag, RuntimeMonitor};
+pub(super) use stream::Unwrapped;
 pub use stream::{OpenStream, StreamKind, StreamMetrics};
 pub use totals::{CacheStats, StreamStats, cache_totals, stream_totals};

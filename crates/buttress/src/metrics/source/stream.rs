@@ -1,5 +1,6 @@
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
 use crate::clock::{self, Instant};
@@ -26,6 +27,13 @@ pub(super) const ERRORS: &str = "stream.errors";
 /// | `stream.duration` | timer, 100 ms to a day | |
 /// | `stream.errors` | counter | |
 ///
+/// What a [`RequestMetricsLayer`](crate::metrics::RequestMetricsLayer) of the same registry has seen upgraded is counted in
+/// `stream.opened` by the layer, as a websocket if the answer calls it that: the layer cannot see how long it lasts and what
+/// passes. Wrap it ([`metered_io`](Self::metered_io), `websocket`, `metered`) or [`open`](Self::open) it to count that as
+/// well; a websocket or an upgrade that is opened after the layer has counted one is taken to be that one and not counted
+/// in `stream.opened` again. They are told apart by number only: if some of a registry's upgrades are never wrapped, then
+/// as many streams of these two kinds that no layer has seen are missing in `stream.opened`.
+///
 /// Everything is looked up here, so that [opening](Self::open) one allocates nothing. Clones share everything.
 ///
 /// ```
@@ -51,6 +59,22 @@ struct Series {
     sent: OneWay,
     duration: Timer,
     errors: Counter,
+    unwrapped: Arc<Unwrapped>,
+}
+
+/// Upgrades of a registry that a layer has counted as opened, and that nobody has wrapped since.
+#[derive(Default)]
+pub(in crate::metrics) struct Unwrapped(AtomicU64);
+
+impl Unwrapped {
+    fn leave(&self) {
+        self.0.fetch_add(1, Relaxed);
+    }
+
+    /// Whether there was one.
+    fn take(&self) -> bool {
+        self.0.fetch_update(Relaxed, Relaxed, |count| count.checked_sub(1)).is_ok()
+    }
 }
 
 struct OneWay {
@@ -115,12 +139,22 @@ impl StreamMetrics {
             sent: one_way(OUT),
             duration: duration.with(labels),
             errors: errors.with(labels),
+            unwrapped: Arc::clone(registry.unwrapped()),
         }))
+    }
+
+    /// A layer has seen an upgrade, and will not see its end.
+    pub(in crate::metrics) fn upgraded(&self) {
+        self.0.opened.add(1);
+        self.0.unwrapped.leave();
     }
 
     /// A stream is open from now on, until the guard is dropped.
     pub fn open(&self) -> OpenStream {
-        self.0.opened.add(1);
+        let is_upgrade = matches!(self.0.kind, StreamKind::Websocket | StreamKind::Upgrade);
+        if !is_upgrade || !self.0.unwrapped.take() {
+            self.0.opened.add(1);
+        }
         self.0.open.add(1);
         OpenStream { series: Arc::clone(&self.0), since: Some(clock::now()) }
     }
@@ -149,6 +183,16 @@ impl OpenStream {
     /// A message of this size was sent.
     pub fn message_out(&self, bytes: usize) {
         self.series.sent.count(bytes);
+    }
+
+    /// So many bytes were received that are no message of their own.
+    pub fn bytes_in(&self, bytes: usize) {
+        self.series.received.bytes.add(bytes as u64);
+    }
+
+    /// So many bytes were sent that are no message of their own.
+    pub fn bytes_out(&self, bytes: usize) {
+        self.series.sent.bytes.add(bytes as u64);
     }
 
     /// Something went wrong, whether or not the stream goes on.

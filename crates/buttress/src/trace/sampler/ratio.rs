@@ -55,9 +55,11 @@ impl Ratio {
         if random < self.threshold || self.threshold == SPACE {
             // A threshold stands for a sampled trace only.
             let changes = drawn.is_some() || sub_key(sub_keys, "th").is_some();
-            return Decision { sampled: false, tracestate: changes.then(|| state(input.tracestate, None, drawn)) };
+            let tracestate = changes.then(|| state(input.tracestate, None, drawn));
+            return Decision { tracestate, ..Decision::plain(false) };
         }
-        Decision { sampled: true, tracestate: Some(state(input.tracestate, Some(self.threshold), drawn)) }
+        let tracestate = Some(state(input.tracestate, Some(self.threshold), drawn));
+        Decision { tracestate, ..Decision::plain(true) }
     }
 }
 
