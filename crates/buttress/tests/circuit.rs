@@ -17,7 +17,7 @@ const LEASE: Duration = Duration::from_secs(10);
 
 /// The defaults, with a wait that can be foretold.
 fn config() -> CircuitConfig {
-    let waits = Backoff::exponential(FIRST_WAIT, 2.0, Duration::from_secs(60)).unwrap();
+    let waits = Backoff::exponential(FIRST_WAIT, 2.0, Duration::from_secs(60)).expect("they grow");
     CircuitConfig::default().open_for(waits.jitter(buttress::backoff::Jitter::None)).ramp(None)
 }
 
@@ -40,7 +40,7 @@ fn calls(circuit: &Circuit, times: usize, result: CallResult) -> usize {
 }
 
 async fn slow_call(circuit: &Circuit, takes: Duration, result: CallResult) {
-    let permit = circuit.admit(Instant::now()).unwrap();
+    let permit = circuit.admit(Instant::now()).expect("let in");
     advance(takes).await;
     permit.report(result, Instant::now());
 }
@@ -53,7 +53,7 @@ fn open(circuit: &Circuit) {
 async fn half_open(circuit: &Circuit) -> buttress::circuit_breaker::Permit {
     open(circuit);
     advance(FIRST_WAIT).await;
-    circuit.admit(Instant::now()).unwrap()
+    circuit.admit(Instant::now()).expect("let in")
 }
 
 // When it opens.
