@@ -174,6 +174,7 @@ async fn calls_that_are_ignored_say_nothing() {
 #[tokio::test(start_paused = true)]
 async fn opens_while_calls_hang_before_any_of_them_has_ended() {
     let circuit = circuit();
+    calls(&circuit, 20, CallResult::Ok);
     let mut hanging = Vec::new();
     for made in 0..2000 {
         match circuit.admit(Instant::now()) {
@@ -191,8 +192,19 @@ async fn opens_while_calls_hang_before_any_of_them_has_ended() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn nobody_knows_what_hangs_before_the_first_calls_have_ended() {
+    let circuit = circuit();
+    for _ in 0..2000 {
+        std::mem::forget(circuit.admit(Instant::now()).unwrap());
+        advance(millis(1)).await;
+    }
+    assert_eq!(circuit.state(), State::Closed);
+}
+
+#[tokio::test(start_paused = true)]
 async fn calls_that_never_end_open_it_once_and_not_for_ever() {
     let circuit = circuit();
+    calls(&circuit, 20, CallResult::Ok);
     let mut hanging = Vec::new();
     while let Ok(permit) = circuit.admit(Instant::now()) {
         hanging.push(permit);
