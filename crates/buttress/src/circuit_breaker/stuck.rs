@@ -96,6 +96,15 @@ mod tests {
     }
 
     #[test]
+    fn a_gap_is_more_than_half_of_what_is_slow() {
+        for (between, expected) in [(125, 50), (126, 0)] {
+            let mut stuck = Stuck::default();
+            let looks = (0..10).map(|nth| stuck.look(between * nth, 50, 0, SLOW));
+            assert_eq!(looks.max(), Some(expected), "a look in {between} ms");
+        }
+    }
+
+    #[test]
     fn calls_of_before_a_restart_do_not_count_even_if_they_never_end() {
         let mut stuck = Stuck::default();
         stuck.restart(0, 300, 0);
