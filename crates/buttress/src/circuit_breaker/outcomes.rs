@@ -455,6 +455,16 @@ mod tests {
     }
 
     #[test]
+    fn a_restart_is_one_also_for_a_reader_whose_clock_is_a_little_behind() {
+        let outcomes = outcomes(&count(10));
+        outcomes.bad(MINE, Kind::Failed, 500);
+        outcomes.ok(MINE, 500, 5);
+        outcomes.restart();
+        assert_eq!(outcomes.read(499), Seen::default());
+        assert_eq!(outcomes.read(0), Seen::default());
+    }
+
+    #[test]
     fn a_row_is_remembered_beyond_the_window() {
         let window = Window::time(Duration::from_secs(1), 10).unwrap();
         let row = Consecutive { count: 4, over: Duration::ZERO };
@@ -480,6 +490,10 @@ mod tests {
         }
         assert_eq!(outcomes.demand(15_999), Demand { requests: 0b11_1111, accepts: 0b111 });
         assert_eq!(outcomes.demand(16_000), Demand::default());
+        outcomes.restart();
+        assert_eq!(outcomes.demand(0), Demand::default());
+        outcomes.ok(MINE, 0, 5);
+        assert_eq!(outcomes.demand(0), Demand { requests: 1, accepts: 1 });
     }
 
     #[test]
