@@ -142,7 +142,8 @@ impl CircuitConfig {
     /// Opens while as many calls as the minimum have been under way for longer than calls take; on.
     ///
     /// Longer than calls take is what counts as [slow](Self::slow_calls), or four times the 95th percentile and at
-    /// least 250 ms.
+    /// least 250 ms, once 20 calls have gone well. Calls that have lasted for ten seconds or more are taken for streams;
+    /// turn this off where many streams begin at a time, or report them when they begin.
     #[must_use]
     pub fn stuck_calls(mut self, look: bool) -> Self {
         self.stuck_calls = look;

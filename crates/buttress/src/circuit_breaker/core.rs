@@ -344,14 +344,17 @@ impl Core {
         if now < due || !claims() {
             return false;
         }
+        let usual = self.outcomes.p95().filter(|(_, samples)| *samples >= ENOUGH_SAMPLES);
         let slow = match self.config.slow_calls {
             Some(slow) => to_millis(slow.threshold).max(1),
-            None => stuck::slow(self.outcomes.p95().map(|(micros, _)| micros)),
+            None => stuck::slow(usual.map(|(micros, _)| micros)),
         };
         self.slow.store(slow, Ordering::Relaxed);
         let (started, ended) = self.under_way();
         let stuck = self.stuck().look(now, started, ended, slow);
-        if stuck < self.config.minimum() {
+        // Nobody knows what is long where none has ended.
+        let is_known = usual.is_some() || self.config.slow_calls.is_some();
+        if !is_known || stuck < self.config.minimum() {
             return false;
         }
         self.trip(generation, Reason::StuckCalls(stuck), None, now);
@@ -404,7 +407,7 @@ impl Core {
         if next.phase.is_closed() && next.generation != status.generation {
             self.outcomes.restart();
             let (started, ended) = self.under_way();
-            self.stuck().restart(started, ended);
+            self.stuck().restart(now, started, ended);
         }
         if self.hot.word.compare_exchange(word, next.pack(), Ordering::AcqRel, Ordering::Relaxed).is_err() {
             return false;

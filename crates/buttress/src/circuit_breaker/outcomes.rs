@@ -390,5 +390,137 @@ fn since(now: u64, then: u64, mask: u64) -> u64 {
 }
 
 #[cfg(test)]
-#[path = "outcomes_tests.rs"]
-mod tests;
+mod tests {
+    use std::time::Duration;
+
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::circuit_breaker::{Consecutive, Throttle};
+
+    const MINE: Shard = Shard::SHARED;
+
+    fn outcomes(config: &CircuitConfig) -> Outcomes {
+        Outcomes::new(config)
+    }
+
+    fn count(calls: u32) -> CircuitConfig {
+        CircuitConfig::default().window(Window::count(calls, Duration::from_secs(16)).unwrap())
+    }
+
+    #[test]
+    fn the_last_so_many_are_looked_at_whatever_they_are() {
+        let outcomes = outcomes(&count(10));
+        let seen = |calls, failed, slow| (calls, failed, slow);
+        let read = || {
+            let Seen { calls, failed, slow, .. } = outcomes.read(0);
+            (calls, failed, slow)
+        };
+        (0..3).for_each(|_| outcomes.bad(MINE, Kind::Failed, 0));
+        (0..2).for_each(|_| outcomes.bad(MINE, Kind::Slow, 0));
+        outcomes.bad(MINE, Kind::FailedSlow, 0);
+        assert_eq!(read(), seen(6, 4, 3));
+        (0..4).for_each(|_| outcomes.ok(MINE, 0, 5));
+        assert_eq!(read(), seen(10, 4, 3));
+        (0..3).for_each(|_| outcomes.ok(MINE, 0, 5));
+        assert_eq!(read(), seen(10, 1, 3));
+        (0..20).for_each(|_| outcomes.bad(MINE, Kind::Failed, 0));
+        assert_eq!(read(), seen(10, 10, 0));
+    }
+
+    #[test]
+    fn the_age_of_failures_is_exact_and_that_of_good_calls_to_a_sixteenth() {
+        let outcomes = outcomes(&count(10));
+        outcomes.ok(MINE, 999, 5);
+        outcomes.bad(MINE, Kind::Failed, 999);
+        let read = |now| (outcomes.read(now).calls, outcomes.read(now).failed);
+        assert_eq!(read(15_999), (2, 1));
+        assert_eq!(read(16_000), (1, 1));
+        assert_eq!(read(16_998), (1, 1));
+        assert_eq!(read(16_999), (0, 0));
+    }
+
+    #[test]
+    fn a_row_of_failures_ends_with_a_good_call_or_a_slow_one_or_a_restart() {
+        let ends: [fn(&Outcomes); 3] =
+            [|outcomes| outcomes.ok(MINE, 0, 5), |outcomes| outcomes.bad(MINE, Kind::Slow, 0), Outcomes::restart];
+        for end in ends {
+            let outcomes = outcomes(&count(10));
+            outcomes.bad(MINE, Kind::Failed, 0);
+            end(&outcomes);
+            outcomes.bad(MINE, Kind::Failed, 100);
+            outcomes.bad(MINE, Kind::FailedSlow, 250);
+            assert_eq!((outcomes.read(300).row, outcomes.read(300).row_span), (2, 150));
+        }
+    }
+
+    #[test]
+    fn a_restart_is_one_also_for_a_reader_whose_clock_is_a_little_behind() {
+        let outcomes = outcomes(&count(10));
+        outcomes.bad(MINE, Kind::Failed, 500);
+        outcomes.ok(MINE, 500, 5);
+        outcomes.restart();
+        assert_eq!(outcomes.read(499), Seen::default());
+        assert_eq!(outcomes.read(0), Seen::default());
+    }
+
+    #[test]
+    fn a_row_is_remembered_beyond_the_window() {
+        let window = Window::time(Duration::from_secs(1), 10).unwrap();
+        let row = Consecutive { count: 4, over: Duration::ZERO };
+        let outcomes = outcomes(&CircuitConfig::default().window(window).consecutive_failures(row));
+        (0..6).for_each(|nth| outcomes.bad(MINE, Kind::Failed, 60_000 * nth));
+        let seen = outcomes.read(300_000);
+        assert_eq!((seen.calls, seen.row, seen.row_span), (1, 4, 180_000));
+    }
+
+    #[test]
+    fn the_throttle_sees_what_was_asked_for_and_what_was_served() {
+        let outcomes = outcomes(&count(10).throttle(Throttle::default()));
+        let calls: [fn(&Outcomes); 6] = [
+            |outcomes| outcomes.ok(MINE, 0, 5),
+            |outcomes| outcomes.bad(MINE, Kind::Slow, 0),
+            |outcomes| outcomes.ignored(MINE, 0),
+            |outcomes| outcomes.bad(MINE, Kind::Failed, 0),
+            |outcomes| outcomes.bad(MINE, Kind::FailedSlow, 0),
+            |outcomes| outcomes.refused(MINE, 0),
+        ];
+        for (nth, call) in calls.iter().enumerate() {
+            (0..1 << nth).for_each(|_| call(&outcomes));
+        }
+        assert_eq!(outcomes.demand(15_999), Demand { requests: 0b11_1111, accepts: 0b111 });
+        assert_eq!(outcomes.demand(16_000), Demand::default());
+        outcomes.restart();
+        assert_eq!(outcomes.demand(0), Demand::default());
+        outcomes.ok(MINE, 0, 5);
+        assert_eq!(outcomes.demand(0), Demand { requests: 1, accepts: 1 });
+    }
+
+    #[test]
+    fn the_95th_percentile_is_that_of_the_last_good_calls() {
+        let outcomes = outcomes(&count(10));
+        assert_eq!(outcomes.p95(), None);
+        (1..=20).for_each(|micros| outcomes.ok(MINE, 0, micros));
+        assert_eq!(outcomes.p95(), Some((19, 20)));
+        (0..100).for_each(|_| outcomes.ok(MINE, 0, u64::MAX));
+        assert_eq!(outcomes.p95(), Some((LONGEST_SAMPLE, 32)));
+    }
+
+    #[test]
+    fn what_wraps_around_may_be_a_little_ahead() {
+        assert_eq!(since(5, 3, TIME), 2);
+        assert_eq!(since(3, 5, TIME), 0);
+        assert_eq!(since(2, TIME, TIME), 3);
+        assert_eq!(since(TIME / 2, 0, TIME), TIME / 2);
+    }
+
+    proptest! {
+        #[test]
+        fn a_word_holds_an_entry(kind in 1..4usize, good in 0..=GOOD, time in 0..=TIME) {
+            let entry = Entry { kind: Kind::ALL[kind], good, time };
+            prop_assert_eq!(Entry::unpack(entry.pack()), Some(entry));
+            let beyond = Entry { good: good + GOOD + 1, time: time + TIME + 1, ..entry };
+            prop_assert_eq!(beyond.pack(), entry.pack());
+        }
+    }
+}

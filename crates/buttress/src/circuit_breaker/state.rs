@@ -261,5 +261,151 @@ impl Status {
 }
 
 #[cfg(test)]
-#[path = "state_tests.rs"]
-mod tests;
+mod tests {
+    use std::time::Duration;
+
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::circuit_breaker::Share;
+
+    const RULES: Rules = Rules {
+        probes: 2,
+        lease: 100,
+        ramp: Some(Ramp { from: Share::percent(10), over: Duration::from_millis(1000) }),
+    };
+    const NO_RAMP: Rules = Rules { ramp: None, ..RULES };
+
+    fn status(phase: Phase, time: u64) -> Status {
+        Status { phase, time, generation: 7, ..Status::NEW }
+    }
+
+    fn probing(succeeded: u8) -> Status {
+        Status { succeeded, probing: true, ..status(Phase::HalfOpen, 100) }
+    }
+
+    fn admit(status: Status, now: u64) -> Step {
+        status.admit(now, &RULES, || 50)
+    }
+
+    fn probed(status: Status, verdict: Verdict, now: u64, rules: &Rules) -> Option<Status> {
+        status.probed(7, verdict, now, rules, || 50)
+    }
+
+    #[test]
+    fn only_what_is_open_counts_down() {
+        assert_eq!(admit(status(Phase::Open, 10), 9), Step::Reject(1));
+        assert_eq!(admit(status(Phase::ForcedOpen, 10), 9), Step::Reject(1));
+        assert_eq!(admit(status(Phase::ForcedOpen, NEVER), 9), Step::Reject(SOON));
+        for phase in [Phase::Closed, Phase::ForcedClosed, Phase::Disabled] {
+            assert_eq!(admit(status(phase, 10), 9), Step::Pass);
+        }
+        assert_eq!(admit(status(Phase::Throttled, 0), 9), Step::Throttle);
+    }
+
+    #[test]
+    fn a_probe_has_a_lease_and_a_generation_of_its_own() {
+        let expected = Status { succeeded: 0, probing: true, generation: 8, ..status(Phase::HalfOpen, 110) };
+        assert_eq!(admit(status(Phase::Open, 10), 10), Step::Probe(expected));
+        let second = Status { succeeded: 1, ..status(Phase::HalfOpen, 5) };
+        assert_eq!(admit(second, 10), Step::Probe(Status { succeeded: 1, ..expected }));
+    }
+
+    #[test]
+    fn others_wait_for_the_probe_but_not_for_long() {
+        assert_eq!(admit(probing(0), 99), Step::Reject(1));
+        let long = Status { time: 5000, ..probing(0) };
+        assert_eq!(admit(long, 0), Step::Reject(SOON));
+    }
+
+    #[test]
+    fn a_lease_that_is_over_opens_from_its_end() {
+        let open = Status { generation: 8, ..status(Phase::Open, 150) };
+        assert_eq!(admit(probing(1), 100), Step::Become(open));
+        assert_eq!(admit(probing(1), 100_000), Step::Become(open));
+        assert_eq!(probed(probing(1), Verdict::Success, 100, &RULES), Some(open));
+    }
+
+    #[test]
+    fn what_probes_find_out() {
+        let waiting = |succeeded| Status { succeeded, ..status(Phase::HalfOpen, 90) };
+        assert_eq!(probed(probing(0), Verdict::Success, 90, &RULES), Some(waiting(1)));
+        assert_eq!(probed(probing(1), Verdict::Nothing, 90, &RULES), Some(waiting(1)));
+        let open = Status { generation: 8, ..status(Phase::Open, 140) };
+        assert_eq!(probed(probing(1), Verdict::Failure, 90, &RULES), Some(open));
+        let ramping = Status { generation: 8, ..status(Phase::Ramping, 90) };
+        assert_eq!(probed(probing(1), Verdict::Success, 90, &RULES), Some(ramping));
+        let closed = Status { generation: 8, ..status(Phase::Closed, 0) };
+        assert_eq!(probed(probing(1), Verdict::Success, 90, &NO_RAMP), Some(closed));
+    }
+
+    #[test]
+    fn what_is_stale_changes_nothing() {
+        assert_eq!(probing(1).probed(6, Verdict::Success, 90, &RULES, || 50), None);
+        assert_eq!(probed(status(Phase::HalfOpen, 100), Verdict::Success, 90, &RULES), None);
+        let open = Status { probing: true, ..status(Phase::Open, 100) };
+        assert_eq!(probed(open, Verdict::Success, 90, &RULES), None);
+        assert_eq!(status(Phase::Closed, 0).trip(6, 10), None);
+        for phase in [Phase::Open, Phase::HalfOpen, Phase::ForcedOpen, Phase::ForcedClosed, Phase::Disabled] {
+            assert_eq!(status(phase, 0).trip(7, 10), None);
+        }
+        for phase in [Phase::Closed, Phase::Ramping, Phase::Throttled] {
+            assert_eq!(status(phase, 0).trip(7, 10), Some(Status { generation: 8, ..status(Phase::Open, 10) }));
+        }
+    }
+
+    #[test]
+    fn a_ramp_grows_from_its_share_to_all() {
+        let ramping = status(Phase::Ramping, 500);
+        assert_eq!(admit(ramping, 500), Step::Chance(0.1));
+        assert_eq!(admit(ramping, 1000), Step::Chance(0.55));
+        let closed = status(Phase::Closed, 0);
+        assert_eq!(admit(ramping, 1500), Step::Become(closed), "calls in flight still count");
+        let no_length = Rules { ramp: Some(Ramp { from: Share::ALL, over: Duration::ZERO }), ..RULES };
+        assert_eq!(ramping.admit(500, &no_length, || 50), Step::Become(closed));
+    }
+
+    #[test]
+    fn what_was_forced_ends_in_time_and_what_was_open_begins_gently() {
+        let next = |phase, time| Step::Become(Status { generation: 8, ..status(phase, time) });
+        assert_eq!(admit(status(Phase::ForcedOpen, 10), 10), next(Phase::Ramping, 10));
+        assert_eq!(admit(status(Phase::ForcedClosed, 10), 10), next(Phase::Closed, 0));
+        assert_eq!(admit(status(Phase::Disabled, 10), 10), next(Phase::Closed, 0));
+        assert_eq!(status(Phase::ForcedClosed, NEVER).settle(NEVER, &RULES, || 50), None);
+    }
+
+    #[test]
+    fn a_throttle_does_not_make_calls_stale() {
+        let (closed, throttled) = (status(Phase::Closed, 0), status(Phase::Throttled, 0));
+        assert_eq!(closed.throttle(true), Some(throttled));
+        assert_eq!(throttled.throttle(false), Some(closed));
+        assert_eq!((closed.throttle(false), throttled.throttle(true)), (None, None));
+        assert_eq!(status(Phase::Open, 9).throttle(true), None);
+    }
+
+    proptest! {
+        #[test]
+        fn a_word_holds_a_status(
+            phase in 0..8usize,
+            succeeded in 0..16u8,
+            probing: bool,
+            generation in 0..=GENERATIONS,
+            time in 0..=NEVER,
+        ) {
+            let status = Status { phase: PHASES[phase], succeeded, probing, generation, time };
+            let word = status.pack();
+            prop_assert_eq!(Status::unpack(word), status);
+            prop_assert_eq!(super::generation(word), generation);
+            prop_assert_eq!(is_plainly_closed(word), status.phase == Phase::Closed);
+        }
+
+        #[test]
+        fn what_does_not_fit_stays_in_its_place(generation: u32, time: u64) {
+            let status = Status { phase: Phase::Open, succeeded: 0, probing: false, generation, time };
+            let expected = Status { generation: generation & GENERATIONS, time: time.min(NEVER), ..status };
+            prop_assert_eq!(Status::unpack(status.pack()), expected);
+            let last = Status { generation: GENERATIONS, ..status };
+            prop_assert_eq!(last.reset().generation, 0);
+        }
+    }
+}

@@ -7,13 +7,19 @@ const LOOKS: u64 = 8;
 /// Slow when nothing else is said: four times the 95th percentile, and at least this, in milliseconds.
 const AT_LEAST: u64 = 250;
 
+/// What has been under way for longer than this, in milliseconds, is meant to last: a stream, or a call of before a
+/// restart that may never end.
+const ESTABLISHED: u64 = 10_000;
+
 /// How many calls had been started by when. Times are milliseconds.
 #[derive(Debug, Default)]
 pub(super) struct Stuck {
     /// Oldest first, from the latest that is as old as what counts as slow.
     history: VecDeque<(u64, u64)>,
-    /// Calls of before a restart that may never end.
-    left_over: u64,
+    /// How many calls were under way some time ago, and later than that; the first is what is taken as established.
+    under_way: [u64; 2],
+    /// When the later becomes the first.
+    turn: u64,
 }
 
 /// What counts as slow, where that is left to the calls. `p95` is in microseconds.
@@ -27,7 +33,8 @@ pub(super) fn period(slow: u64) -> u64 {
 }
 
 impl Stuck {
-    /// How many calls at least have been under way for `slow`: those started before then, less all that ended.
+    /// How many calls at least have been under way for `slow`, and were not long before: those started by then, less
+    /// all that ended.
     ///
     /// Nothing is said after a gap: either there were no calls, or this process was held up and with it all those who
     /// would tell of the end of their calls.
@@ -35,19 +42,24 @@ impl Stuck {
         if self.history.back().is_some_and(|(last, _)| now.saturating_sub(*last) > slow / 2) {
             self.history.clear();
         }
+        if now >= self.turn {
+            self.under_way = [self.under_way[1], started.saturating_sub(ended)];
+            self.turn = now + ESTABLISHED;
+        }
         self.history.push_back((now, started));
         let is_old = |(time, _): &(u64, u64)| now.saturating_sub(*time) >= slow;
         while self.history.get(1).is_some_and(is_old) {
             self.history.pop_front();
         }
         let before = self.history.front().filter(|entry| is_old(entry));
-        before.map_or(0, |(_, started)| started.saturating_sub(ended).saturating_sub(self.left_over))
+        before.map_or(0, |(_, started)| started.saturating_sub(ended).saturating_sub(self.under_way[0]))
     }
 
     /// What is under way from before now does not matter any more.
-    pub(super) fn restart(&mut self, started: u64, ended: u64) {
+    pub(super) fn restart(&mut self, now: u64, started: u64, ended: u64) {
         self.history.clear();
-        self.left_over = started.saturating_sub(ended);
+        self.under_way = [started.saturating_sub(ended); 2];
+        self.turn = now + ESTABLISHED;
     }
 }
 
@@ -84,13 +96,34 @@ mod tests {
     }
 
     #[test]
+    fn a_gap_is_more_than_half_of_what_is_slow() {
+        for (between, expected) in [(125, 50), (126, 0)] {
+            let mut stuck = Stuck::default();
+            let looks = (0..10).map(|nth| stuck.look(between * nth, 50, 0, SLOW));
+            assert_eq!(looks.max(), Some(expected), "a look in {between} ms");
+        }
+    }
+
+    #[test]
     fn calls_of_before_a_restart_do_not_count_even_if_they_never_end() {
         let mut stuck = Stuck::default();
-        stuck.restart(300, 0);
+        stuck.restart(0, 300, 0);
         let most = (0..2000).step_by(31).map(|now| stuck.look(now, 300 + now, now, SLOW)).max();
         assert_eq!(most, Some(0));
         let most = (2000..3000).step_by(31).map(|now| stuck.look(now, 300 + now, 2000, SLOW)).max();
         assert!(most >= Some(500), "{most:?}");
+    }
+
+    #[test]
+    fn streams_that_have_lasted_for_long_are_not_stuck() {
+        let mut stuck = Stuck::default();
+        // A hundred begin in the first minute and never end; a call in 50 ms comes and goes.
+        let begun = |now: u64| (now / 600).min(100);
+        let looks = (0..100_000).step_by(25).map(|now| stuck.look(now, begun(now) + now / 50, now / 50, SLOW));
+        assert!(looks.max() < Some(20 + 15));
+        // Then calls hang.
+        let hung = (100_000..102_000).step_by(25).map(|now| stuck.look(now, 100 + now / 50, 2000, SLOW)).max();
+        assert!(hung >= Some(20), "{hung:?}");
     }
 
     #[test]
