@@ -1,5 +1,6 @@
 //! What tower and whoever polls may rely on: readiness, clones, cancellation anywhere, bodies, hedges.
 #![cfg(feature = "retry")]
+#![allow(clippy::unwrap_used, reason = "a helper of a test fails as the test itself does")]
 
 use std::convert::Infallible;
 use std::future::{Future, poll_fn};

@@ -1,5 +1,6 @@
 //! What a client does to a server in trouble, in virtual time.
 #![cfg(feature = "retry")]
+#![allow(clippy::unwrap_used, reason = "a helper of a test fails as the test itself does")]
 
 use std::cell::RefCell;
 use std::collections::{HashMap, VecDeque};

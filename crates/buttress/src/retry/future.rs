@@ -59,12 +59,15 @@ impl<S, B> ResponseFuture<S, B>
 where
     S: Service<Request<ReplayBody<B>>>,
 {
-    pub(super) fn new(first: Option<S::Future>, attempts: Attempts<S, B>) -> Self {
-        let step = match first {
-            Some(first) => Step::Attempt { first: Some(first), second: Second::Later },
-            None => Step::Over,
-        };
+    #[inline]
+    pub(super) fn new(first: S::Future, attempts: Attempts<S, B>) -> Self {
+        let step = Step::Attempt { first: Some(first), second: Second::Later };
         Self { step, timer: Timer::default(), attempts }
+    }
+
+    /// There is no time to send anything.
+    pub(super) fn late(attempts: Attempts<S, B>) -> Self {
+        Self { step: Step::Over, timer: Timer::default(), attempts }
     }
 }
 
@@ -98,6 +101,9 @@ where
                         }
                     };
                     this.step.set(Step::Over);
+                    if this.attempts.is_final(&answer) {
+                        return Poll::Ready(answer);
+                    }
                     match this.attempts.settle(answer, cx) {
                         Next::Return(answer) => return Poll::Ready(answer),
                         Next::RepeatAt(until) => this.step.set(Step::Wait { until }),

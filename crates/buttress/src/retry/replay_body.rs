@@ -78,14 +78,15 @@ impl<B> ReplayBody<B> {
 }
 
 impl<B: Body<Data = Bytes>> ReplayBody<B> {
-    /// Keeps a body of up to `limit` bytes; a body that is known to be longer passes.
-    pub(super) fn keep(body: B, limit: usize) -> (Self, Option<Source<B>>) {
-        let hint = body.size_hint();
-        if body.is_end_stream() || hint.exact() == Some(0) && limit == 0 {
-            return (Self::passing(body), Some(Source::Empty));
-        }
-        if usize::try_from(hint.lower()).map_or(true, |least| least > limit) {
-            return (Self::passing(body), None);
+    /// Whether a body is known to be longer than what would be kept.
+    pub(super) fn is_too_long(body: &B, limit: usize) -> bool {
+        usize::try_from(body.size_hint().lower()).map_or(true, |least| least > limit)
+    }
+
+    /// Keeps a body of up to `limit` bytes.
+    pub(super) fn keep(body: B, limit: usize) -> (Self, Source<B>) {
+        if body.is_end_stream() {
+            return (Self::passing(body), Source::Empty);
         }
         let kept = Arc::new(Mutex::new(Kept {
             frames: Vec::new(),
@@ -98,7 +99,7 @@ impl<B: Body<Data = Bytes>> ReplayBody<B> {
             waiting: Vec::new(),
         }));
         let source = Source::Kept(kept);
-        (source.body(), Some(source))
+        (source.body(), source)
     }
 }
 
@@ -411,7 +412,6 @@ mod tests {
             let fails = matches!(script.last(), Some(Step::Fail));
             let cost: usize = script.iter().map(|step| if let Step::Data(data) = step { data.len() + FRAME } else { 0 }).sum();
             let (first, source) = ReplayBody::keep(Script(script.into()), limit);
-            let source = source.unwrap();
             let mut reads = vec![Read::of(first), Read::of(source.body()), Read::of(source.body())];
             for (which, leaves) in turns {
                 if leaves {
@@ -448,7 +448,7 @@ mod tests {
         assert_eq!((first.size_hint().exact(), first.is_end_stream()), (Some(5), false));
         let _ = first.as_mut().poll_frame(&mut Context::from_waker(Waker::noop()));
         assert_eq!((first.size_hint().exact(), first.is_end_stream()), (Some(0), true));
-        let again = source.unwrap().body();
+        let again = source.body();
         assert_eq!((again.size_hint().exact(), again.is_end_stream()), (Some(5), false));
     }
 
@@ -464,7 +464,7 @@ mod tests {
             }
         }
         let (first, source) = ReplayBody::keep(Script(vec![Step::Yield; 9].into()), 64);
-        let (mut first, mut second) = (Box::pin(first), Box::pin(source.unwrap().body()));
+        let (mut first, mut second) = (Box::pin(first), Box::pin(source.body()));
         let woken = Arc::new(Count(AtomicUsize::new(0)));
         let _ = second.as_mut().poll_frame(&mut Context::from_waker(&Waker::from(Arc::clone(&woken))));
         let _ = first.as_mut().poll_frame(&mut Context::from_waker(Waker::noop()));
