@@ -60,7 +60,7 @@ static GLOBAL: Counting = Counting;
 #[derive(Default)]
 struct Bare(Option<Response<Full<Bytes>>>);
 
-impl Service<Request<()>> for Bare {
+impl<B> Service<Request<B>> for Bare {
     type Response = Response<Full<Bytes>>;
     type Error = Infallible;
     type Future = Ready<Result<Self::Response, Infallible>>;
@@ -69,7 +69,7 @@ impl Service<Request<()>> for Bare {
         Poll::Ready(Ok(()))
     }
 
-    fn call(&mut self, request: Request<()>) -> Self::Future {
+    fn call(&mut self, request: Request<B>) -> Self::Future {
         black_box(&request);
         ready(Ok(self.0.take().expect("called once")))
     }
@@ -256,6 +256,65 @@ fn injecting_allocates_the_one_value_that_changes() {
     let client =
         (TraceLayer::client(Spans::new()).sampler(Sampler::always_on()).observer(), InjectLayer::new().observer());
     assert!(context.enter(|| over_bare("client, sampled", &ObserveLayer::client(client), 0)) <= 8);
+}
+
+/// Of a client with retries, when the answer is there at once.
+#[cfg(feature = "retry")]
+fn retry_allocates(layer: &buttress::retry::RetryLayer, method: http::Method, body: &'static [u8]) -> usize {
+    use buttress::retry::ReplayBody;
+
+    /// Answers like [`Bare`], which cannot be cloned because its answer cannot.
+    #[derive(Clone)]
+    struct Repeatable(&'static std::thread::LocalKey<Cell<Option<Response<Full<Bytes>>>>>);
+
+    impl Service<Request<ReplayBody<Full<Bytes>>>> for Repeatable {
+        type Response = Response<Full<Bytes>>;
+        type Error = Infallible;
+        type Future = Ready<Result<Self::Response, Infallible>>;
+
+        fn poll_ready(&mut self, _: &mut TaskContext<'_>) -> Poll<Result<(), Infallible>> {
+            Poll::Ready(Ok(()))
+        }
+
+        fn call(&mut self, request: Request<ReplayBody<Full<Bytes>>>) -> Self::Future {
+            black_box(&request);
+            ready(Ok(self.0.take().expect("called once")))
+        }
+    }
+
+    thread_local! {
+        static ANSWER: Cell<Option<Response<Full<Bytes>>>> = const { Cell::new(None) };
+    }
+    let mut service = layer.layer(Repeatable(&ANSWER));
+    let mut counted = 0;
+    for _ in 0..3 {
+        ANSWER.set(Some(response(0)));
+        let mut request = request().map(|()| Full::from(Bytes::from_static(body)));
+        *request.method_mut() = method.clone();
+        let before = ALLOCATIONS.get();
+        let mut cx = TaskContext::from_waker(Waker::noop());
+        let future = pin!(service.call(request));
+        let Poll::Ready(Ok(answer)) = future.poll(&mut cx) else { panic!("the answer is ready") };
+        black_box(answer);
+        counted = ALLOCATIONS.get() - before;
+    }
+    counted
+}
+
+#[cfg(feature = "retry")]
+#[tokio::test(start_paused = true)]
+async fn a_request_that_cannot_be_retried_allocates_nothing_and_one_that_can_the_copy_of_its_headers() {
+    use buttress::retry::RetryLayer;
+
+    let layer = RetryLayer::new();
+    assert_eq!(retry_allocates(&layer, http::Method::POST, b"order"), 0);
+    // The two parts of a header map.
+    assert_eq!(retry_allocates(&layer, http::Method::GET, b""), 2);
+    let too_long = layer.clone().replay_limit(4);
+    assert_eq!(retry_allocates(&too_long, http::Method::PUT, b"order"), 0);
+    assert_eq!(retry_allocates(&layer.clone().attempts(1), http::Method::GET, b""), 0);
+    // Beside the headers: what is kept, and the body that outlives the attempt.
+    assert_eq!(retry_allocates(&layer, http::Method::PUT, b"order"), 4);
 }
 
 // Where time stands still, so that no duration needs a bucket that none had before.

@@ -1,5 +1,6 @@
 //! Which requests are repeated, when, and how often.
 #![cfg(feature = "retry")]
+#![allow(clippy::unwrap_used, reason = "a helper of a test fails as the test itself does")]
 
 use std::time::Duration;
 

@@ -6,7 +6,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::{Buf, Bytes};
-use http::{Request, Response, request};
+use http::{HeaderMap, Method, Request, Response, request};
 use http_body::Body;
 use tower_service::Service;
 
@@ -20,6 +20,7 @@ use super::service::Core;
 use super::{Answer, DoNotRetry, Inbound, Progress, Reason, ReplayBody, deadline, tier};
 use crate::classify::is_grpc;
 use crate::clock::{self, Instant};
+use crate::observe::RequestHead;
 use crate::signal::Signal;
 
 /// How much of a failed answer is read, so that its connection can be used again.
@@ -31,6 +32,7 @@ pub(super) struct Attempts<S, B> {
     progress: Progress,
     /// Which attempt of its caller's the request was when it came here.
     before: u32,
+    grpc: bool,
     deadline: Option<Instant>,
     /// When the current attempt was sent; not asked where nobody needs it.
     started: Option<Instant>,
@@ -55,10 +57,7 @@ impl<S> Drop for Running<S> {
 }
 
 /// What repeats are made of.
-#[expect(
-    clippy::large_enum_variant,
-    reason = "a box would be one more allocation for each request that may be repeated"
-)]
+#[expect(clippy::large_enum_variant, reason = "the large one is the usual one; a box would be an allocation")]
 enum Kept<B> {
     /// There will be none.
     No,
@@ -125,41 +124,64 @@ where
     B::Error: Into<BoxError>,
 {
     /// Takes what is needed for repeats from a request; none when there is no time left to send it.
-    pub(super) fn begin(core: &Arc<Core<S>>, request: Request<B>) -> (Self, Option<Request<ReplayBody<B>>>) {
+    #[inline]
+    pub(super) fn begin(core: &Arc<Core<S>>, request: &mut Request<B>) -> Self {
         let config = &*core.config;
-        let (mut head, body) = request.into_parts();
         let inbound = Inbound::current();
-        let grpc = is_grpc(&head.headers);
-        let deadline = deadline_of(config, &head, grpc, inbound);
+        // gRPC is a POST; most requests are spared the look at their content type.
+        let grpc = *request.method() == Method::POST && is_grpc(request.headers());
         let before = inbound.map_or(1, |inbound| inbound.attempt);
-        let (kept, body) = keep(config, &head, body);
-        let attempts = Self {
+        let mut attempts = Self {
             running: Running::new(core),
-            kept,
+            kept: Kept::No,
             progress: Progress { attempts: 1, unprocessed: 0 },
             before,
-            deadline,
+            grpc,
+            deadline: deadline_of(config, request.headers(), grpc, inbound),
             started: None,
             repeat: None,
-            previous: Previous::default(),
+            previous: Previous::NONE,
         };
+        match config.policy.repeatable(&RequestHead::of(request), grpc) {
+            Repeatable::No => {}
+            repeatable if config.policy.budget.is_paused() => attempts.kept = Kept::Denied(repeatable),
+            _ if ReplayBody::is_too_long(request.body(), config.replay_limit) => {}
+            _ => attempts.kept = Kept::Yes { head: head_parts(request), body: Source::Empty },
+        }
         if before > 1 {
-            let attempt = before.max(tier::attempt_of(&head.headers));
-            tier::tell_attempt(&mut head.headers, attempt, grpc);
+            let attempt = before.max(tier::attempt_of(request.headers()));
+            tier::tell_attempt(request.headers_mut(), attempt, grpc);
         }
-        if !attempts.tell_deadline(&mut head, grpc) {
-            return (attempts, None);
+        if attempts.deadline.is_some() {
+            attempts.tell_deadline(request.headers_mut());
         }
-        (attempts, Some(Request::from_parts(head, body)))
+        attempts
     }
 
-    /// Whether there is time left.
-    fn tell_deadline(&self, head: &mut request::Parts, grpc: bool) -> bool {
-        let Some(left) = self.left() else {
-            return true;
-        };
-        deadline::tell(&mut head.headers, left, grpc, self.config().deadline_header.as_ref());
-        !left.is_zero()
+    /// The request as the inner service gets it.
+    #[inline]
+    pub(super) fn keep_body(&mut self, request: Request<B>) -> Request<ReplayBody<B>> {
+        let limit = self.config().replay_limit;
+        request.map(|sent| match &mut self.kept {
+            Kept::Yes { body, .. } => {
+                let (sent, source) = ReplayBody::keep(sent, limit);
+                *body = source;
+                sent
+            }
+            _ => ReplayBody::passing(sent),
+        })
+    }
+
+    /// Whether there is time left to send anything.
+    #[inline]
+    pub(super) fn is_in_time(&self) -> bool {
+        self.left().is_none_or(|left| !left.is_zero())
+    }
+
+    fn tell_deadline(&self, headers: &mut HeaderMap) {
+        if let Some(left) = self.left() {
+            deadline::tell(headers, left, self.grpc, self.config().deadline_header.as_ref());
+        }
     }
 
     /// The request once more, `more` attempts after the last one.
@@ -168,17 +190,17 @@ where
             return None;
         };
         let mut head = head.clone();
-        let grpc = is_grpc(&head.headers);
         // Sent before, all counted: what is not is none that a server has seen.
         let before = self.before.max(tier::attempt_of(&head.headers));
         let sent = self.progress.attempts - 1 + more;
-        tier::tell_attempt(&mut head.headers, before.saturating_add(sent), grpc);
-        self.tell_deadline(&mut head, grpc);
+        tier::tell_attempt(&mut head.headers, before.saturating_add(sent), self.grpc);
+        self.tell_deadline(&mut head.headers);
         self.previous.tell(&mut head.extensions, self.progress.sent() - 1 + more);
         Some(Request::from_parts(head, body.body()))
     }
 
     /// Sends an attempt.
+    #[inline]
     pub(super) fn send<Q>(&mut self, service: &mut S, request: Q) -> S::Future
     where
         S: Service<Q>,
@@ -219,16 +241,30 @@ where
         self.config().policy.judge(&head_of(head), &answer_of(answer)) == Judged::Fine
     }
 
-    /// What to do with an answer.
-    pub(super) fn settle<R: Body>(&mut self, answer: Result<Response<R>, BoxError>, cx: &mut Context<'_>) -> Next<R> {
+    /// Whether an answer is the last without a closer look.
+    #[inline]
+    pub(super) fn is_final<R>(&mut self, answer: &Result<Response<R>, BoxError>) -> bool {
         self.repeat = None;
-        if let Ok(response) = &answer
-            && is_success(response.status(), response.headers())
-        {
-            self.config().policy.budget.succeeded();
+        let good = answer.as_ref().is_ok_and(|response| is_success(response, self.grpc));
+        let policy = &self.config().policy;
+        if good {
+            policy.budget.succeeded();
         }
+        match self.kept {
+            Kept::No if good => true,
+            Kept::No => {
+                pass_mark(answer);
+                true
+            }
+            Kept::Denied(_) => good,
+            Kept::Yes { .. } => good && !policy.is_custom(),
+        }
+    }
+
+    /// What to do with an answer that was not final.
+    pub(super) fn settle<R: Body>(&mut self, answer: Result<Response<R>, BoxError>, cx: &mut Context<'_>) -> Next<R> {
         let (head, body) = match &self.kept {
-            Kept::No => return Next::Return(pass_mark(answer)),
+            Kept::No => return Next::Return(answer),
             Kept::Denied(repeatable) => return Next::Return(self.denied(*repeatable, answer)),
             Kept::Yes { head, body } => (head, body),
         };
@@ -308,7 +344,10 @@ where
                 policy.budget.deny();
                 marked(DoNotRetry::Budget, answer)
             }
-            _ => pass_mark(answer),
+            _ => {
+                pass_mark(&answer);
+                answer
+            }
         }
     }
 
@@ -319,23 +358,20 @@ where
     }
 }
 
-fn keep<B: Body<Data = Bytes>>(config: &Config, head: &request::Parts, body: B) -> (Kept<B>, ReplayBody<B>) {
-    let repeatable = config.policy.repeatable(&head_of(head));
-    if repeatable == Repeatable::No {
-        return (Kept::No, ReplayBody::passing(body));
-    }
-    if config.policy.budget.is_paused() {
-        return (Kept::Denied(repeatable), ReplayBody::passing(body));
-    }
-    match ReplayBody::keep(body, config.replay_limit) {
-        (body, Some(source)) => (Kept::Yes { head: head.clone(), body: source }, body),
-        (body, None) => (Kept::No, body),
-    }
+/// The head of a request once more.
+fn head_parts<B>(request: &Request<B>) -> request::Parts {
+    let mut head = Request::new(()).into_parts().0;
+    head.method.clone_from(request.method());
+    head.uri.clone_from(request.uri());
+    head.version = request.version();
+    head.headers.clone_from(request.headers());
+    head.extensions.clone_from(request.extensions());
+    head
 }
 
 /// The nearest of all that are known.
-fn deadline_of(config: &Config, head: &request::Parts, grpc: bool, inbound: Option<Inbound>) -> Option<Instant> {
-    let own = if grpc { deadline::grpc_timeout(&head.headers) } else { None };
+fn deadline_of(config: &Config, headers: &HeaderMap, grpc: bool, inbound: Option<Inbound>) -> Option<Instant> {
+    let own = if grpc { deadline::grpc_timeout(headers) } else { None };
     let after = match (config.deadline, own) {
         (Some(one), Some(other)) => Some(one.min(other)),
         (one, other) => one.or(other),
@@ -363,13 +399,12 @@ fn marked<R>(mark: DoNotRetry, mut answer: Result<Response<R>, BoxError>) -> Res
 }
 
 /// What was not repeated for other reasons may still be marked by those further down.
-fn pass_mark<R>(answer: Result<Response<R>, BoxError>) -> Result<Response<R>, BoxError> {
-    if let Ok(response) = &answer
+fn pass_mark<R>(answer: &Result<Response<R>, BoxError>) {
+    if let Ok(response) = answer
         && let Some(mark) = DoNotRetry::of(response.headers(), response.extensions())
     {
         tier::mark(mark);
     }
-    answer
 }
 
 /// Reads what is there already, and lets go of the answer.

@@ -342,3 +342,149 @@ impl Pool {
 fn most_reserve(per_second: f64) -> f64 {
     if per_second > 0.0 { RESERVE_BURST.max(per_second) } else { 0.0 }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const MANY: u64 = 1_000_000;
+
+    fn granted(budget: &RetryBudget, ask: Ask, asked: usize) -> Vec<Withdrawal> {
+        (0..asked).filter_map(|_| budget.withdraw(ask).ok()).collect()
+    }
+
+    fn succeed(budget: &RetryBudget, times: usize) {
+        (0..times).for_each(|_| budget.succeeded());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn sixty_percent_are_sixty_percent() {
+        for (share, tokens) in [(0.6, 600), (0.4, 400), (0.1, 100), (1.0, 1000)] {
+            let mut pool = Pool::new(clock::now(), 0.0);
+            pool.refill(clock::now(), 1000, share, 0.0);
+            let granted = (0..2000).filter(|_| pool.withdraw(Ask::Repeat, MANY).is_some()).count();
+            assert!((tokens - 1..=tokens).contains(&granted), "{share}: {granted}");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn three_may_be_under_way_at_once_or_a_fifth_of_all() {
+        let budget = RetryBudget::new();
+        succeed(&budget, 1000);
+        assert_eq!(granted(&budget, Ask::Repeat, 10).len(), 3);
+        (0..100).for_each(|_| budget.begin());
+        let taken = granted(&budget, Ask::Repeat, 50);
+        assert_eq!((taken.len(), budget.counts().repeats_in_flight, budget.counts().in_flight), (20, 20, 100));
+        drop(taken);
+        assert_eq!(budget.counts().repeats_in_flight, 0);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_long_time_of_health_buys_a_second_of_repeats_and_an_idle_month_nothing() {
+        let budget = RetryBudget::new();
+        for _ in 0..100 {
+            succeed(&budget, 70);
+            tokio::time::advance(Duration::from_millis(100)).await;
+        }
+        // 700 a second, of which a tenth, and three in reserve.
+        let balance = budget.counts().balance;
+        assert!((65.0..=80.0).contains(&balance), "{balance}");
+        tokio::time::advance(Duration::from_secs(30 * 24 * 3600)).await;
+        assert!((2.9..=3.1).contains(&budget.counts().balance));
+        assert!(budget.withdraw(Ask::Repeat).is_ok());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_reserve_is_for_those_who_come_for_the_first_time() {
+        let budget = RetryBudget::new();
+        assert!(budget.withdraw(Ask::RepeatOfRepeat).is_err());
+        assert!(budget.withdraw(Ask::Hedge).is_err());
+        assert!(budget.withdraw(Ask::Repeat).is_ok());
+        succeed(&budget, 20);
+        assert!(budget.withdraw(Ask::RepeatOfRepeat).is_ok());
+        assert!(budget.withdraw(Ask::Hedge).is_ok());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_first_no_is_told_apart_until_there_is_a_yes() {
+        let budget = RetryBudget::of(0.0, 1.0).unwrap();
+        drop(granted(&budget, Ask::Repeat, 3).into_iter().map(|mut taken| taken.sent()).collect::<Vec<_>>());
+        assert_eq!(budget.withdraw(Ask::Repeat).map(drop), Err(true));
+        assert_eq!(budget.withdraw(Ask::Repeat).map(drop), Err(false));
+        assert!(budget.is_paused());
+        tokio::time::advance(Duration::from_secs(1)).await;
+        assert!(!budget.is_paused());
+        budget.withdraw(Ask::Repeat).unwrap().sent();
+        assert_eq!(budget.withdraw(Ask::Repeat).map(drop), Err(true));
+    }
+
+    #[test]
+    fn wrong_values_are_told_with_what_is_accepted() {
+        let error = RetryBudget::of(1.5, 1.0).unwrap_err();
+        assert_eq!(error.to_string(), "a retry budget is a share of the successes from 0 to 1, not 1.5");
+        for (share, reserve) in [(f64::NAN, 1.0), (-0.1, 1.0), (0.1, -1.0), (0.1, f64::INFINITY)] {
+            assert!(RetryBudget::of(share, reserve).is_err(), "{share} {reserve}");
+        }
+    }
+
+    #[derive(Clone, Debug)]
+    enum Step {
+        Succeed(u64),
+        Pass(Duration),
+        Withdraw(Ask, u64),
+        /// Drops the one of this place.
+        Drop(prop::sample::Index, bool),
+    }
+
+    fn steps() -> impl Strategy<Value = Vec<Step>> {
+        let ask = prop_oneof![Just(Ask::Repeat), Just(Ask::RepeatOfRepeat), Just(Ask::Hedge)];
+        let step = prop_oneof![
+            (0..200_u64).prop_map(Step::Succeed),
+            (0..5000_u64).prop_map(|millis| Step::Pass(Duration::from_millis(millis))),
+            (ask, 0..100_u64).prop_map(|(ask, in_flight)| Step::Withdraw(ask, in_flight)),
+            (any::<prop::sample::Index>(), any::<bool>()).prop_map(|(which, sent)| Step::Drop(which, sent)),
+        ];
+        prop::collection::vec(step, 0..200)
+    }
+
+    proptest! {
+        #[test]
+        fn no_more_is_ever_granted_than_was_earned_and_held_in_reserve(steps in steps(), share in 0.0..1.0f64, reserve in 0.0..5.0f64) {
+            let start = clock::now();
+            let (mut now, mut successes) = (start, 0);
+            let mut pool = Pool::new(now, reserve);
+            let (mut spent, mut hedged, mut held) = (0.0, 0.0, Vec::new());
+            for step in steps {
+                match step {
+                    Step::Succeed(more) => successes += more,
+                    Step::Pass(time) => now += time,
+                    Step::Withdraw(ask, in_flight) => {
+                        pool.refill(now, successes, share, reserve);
+                        if let Some(from) = pool.withdraw(ask, in_flight) {
+                            held.push(from);
+                            spent += 1.0;
+                            hedged += f64::from(u8::from(ask == Ask::Hedge));
+                            prop_assert!(pool.repeats <= 3.max(in_flight / 5));
+                        }
+                    }
+                    Step::Drop(which, sent) => {
+                        if !held.is_empty() {
+                            let from = held.swap_remove(which.index(held.len()));
+                            pool.give_back(from, sent);
+                            if !sent {
+                                spent -= 1.0;
+                                hedged -= f64::from(u8::from(from.hedge));
+                            }
+                        }
+                    }
+                }
+                prop_assert_eq!(pool.repeats as usize, held.len());
+                let ever = most_reserve(reserve) + reserve * (now - start).as_secs_f64() + share * successes as f64;
+                prop_assert!(spent <= ever + 1e-6, "{} of {}", spent, ever);
+                prop_assert!(hedged <= HEDGE_SHARE * successes as f64 + 1e-6);
+            }
+        }
+    }
+}

@@ -56,12 +56,15 @@ enum Second<S, F> {
 }
 
 impl<S, F, B> ResponseFuture<S, F, B> {
-    pub(super) fn new(first: Option<F>, attempts: Attempts<S, B>) -> Self {
-        let step = match first {
-            Some(first) => Step::Attempt { first: Some(first), second: Second::Later },
-            None => Step::Over,
-        };
+    #[inline]
+    pub(super) fn new(first: F, attempts: Attempts<S, B>) -> Self {
+        let step = Step::Attempt { first: Some(first), second: Second::Later };
         Self { step, timer: Timer::default(), attempts }
+    }
+
+    /// There is no time to send anything.
+    pub(super) fn late(attempts: Attempts<S, B>) -> Self {
+        Self { step: Step::Over, timer: Timer::default(), attempts }
     }
 }
 
@@ -95,6 +98,9 @@ where
                         }
                     };
                     this.step.set(Step::Over);
+                    if this.attempts.is_final(&answer) {
+                        return Poll::Ready(answer);
+                    }
                     match this.attempts.settle(answer, cx) {
                         Next::Return(answer) => return Poll::Ready(answer),
                         Next::RepeatAt(until) => this.step.set(Step::Wait { until }),

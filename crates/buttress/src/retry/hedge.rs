@@ -40,7 +40,8 @@ impl Hedge {
         Self(Delay::P95(Arc::default()))
     }
 
-    pub(super) fn delay(&self) -> Option<Duration> {
+    /// How long an answer may take now before there is a second attempt; none while too little is known.
+    pub fn delay(&self) -> Option<Duration> {
         match &self.0 {
             Delay::Fixed(delay) => Some(*delay),
             Delay::P95(latencies) => latencies.p95(),

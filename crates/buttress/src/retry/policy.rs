@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::{Extensions, HeaderMap, HeaderName, Method, StatusCode, request};
+use http::{Extensions, HeaderMap, HeaderName, Method, Response, StatusCode, request};
 
 use super::error::is_rejection;
 use super::{DoNotRetry, Hint, RetryBudget, TimedOut};
@@ -69,7 +69,7 @@ pub enum Answer<'a> {
 
 impl<'a> Answer<'a> {
     /// The head of this answer.
-    pub fn of<R>(response: &'a http::Response<R>) -> Self {
+    pub fn of<R>(response: &'a Response<R>) -> Self {
         Self::Head { status: response.status(), headers: response.headers(), extensions: response.extensions() }
     }
 
@@ -332,7 +332,7 @@ impl RetryPolicy {
             Judged::Failed => return Decision::HandOut(Because::NotRepeatable),
             Judged::Chance(reason) => reason,
         };
-        if !self.repeatable(&now.request).covers(reason) {
+        if !self.repeatable(&now.request, is_grpc(now.request.headers)).covers(reason) {
             return Decision::HandOut(Because::NotRepeatable);
         }
         let Progress { attempts, unprocessed } = now.progress;
@@ -393,7 +393,14 @@ impl RetryPolicy {
         }
     }
 
-    pub(super) fn repeatable(&self, request: &RequestHead<'_>) -> Repeatable {
+    /// Whether the application has a say.
+    pub(super) const fn is_custom(&self) -> bool {
+        self.failure.is_some()
+    }
+
+    /// What may be repeated of a request, when it is known whether it is one of gRPC.
+    #[inline]
+    pub(super) fn repeatable(&self, request: &RequestHead<'_>, grpc: bool) -> Repeatable {
         if self.attempts <= 1 {
             return Repeatable::No;
         }
@@ -402,7 +409,7 @@ impl RetryPolicy {
             || self.idempotent.as_ref().is_some_and(|when| when.holds(request))
         {
             Repeatable::Yes
-        } else if self.grpc && is_grpc(request.headers) {
+        } else if self.grpc && grpc {
             Repeatable::IfGrpc
         } else if self.unprocessed_of_every_method {
             Repeatable::IfUnprocessed
@@ -460,10 +467,10 @@ fn is_retryable(status: StatusCode) -> bool {
 }
 
 /// Whether an answer is one that pays into the budget.
-pub(super) fn is_success(status: StatusCode, headers: &HeaderMap) -> bool {
-    !status.is_server_error()
-        && !is_retryable(status)
-        && headers.get("grpc-status").is_none_or(|code| code != "14" && code != "8")
+pub(super) fn is_success<R>(response: &Response<R>, grpc: bool) -> bool {
+    let status = response.status();
+    let refused = || response.headers().get("grpc-status").is_some_and(|code| code == "14" || code == "8");
+    !(status.is_server_error() || is_retryable(status) || grpc && refused())
 }
 
 /// Only what the head tells: once there was a message the call is committed.

@@ -78,14 +78,15 @@ impl<B> ReplayBody<B> {
 }
 
 impl<B: Body<Data = Bytes>> ReplayBody<B> {
-    /// Keeps a body of up to `limit` bytes; a body that is known to be longer passes.
-    pub(super) fn keep(body: B, limit: usize) -> (Self, Option<Source<B>>) {
-        let hint = body.size_hint();
-        if body.is_end_stream() || hint.exact() == Some(0) && limit == 0 {
-            return (Self::passing(body), Some(Source::Empty));
-        }
-        if usize::try_from(hint.lower()).map_or(true, |least| least > limit) {
-            return (Self::passing(body), None);
+    /// Whether a body is known to be longer than what would be kept.
+    pub(super) fn is_too_long(body: &B, limit: usize) -> bool {
+        usize::try_from(body.size_hint().lower()).map_or(true, |least| least > limit)
+    }
+
+    /// Keeps a body of up to `limit` bytes.
+    pub(super) fn keep(body: B, limit: usize) -> (Self, Source<B>) {
+        if body.is_end_stream() {
+            return (Self::passing(body), Source::Empty);
         }
         let kept = Arc::new(Mutex::new(Kept {
             frames: Vec::new(),
@@ -98,7 +99,7 @@ impl<B: Body<Data = Bytes>> ReplayBody<B> {
             waiting: Vec::new(),
         }));
         let source = Source::Kept(kept);
-        (source.body(), Some(source))
+        (source.body(), source)
     }
 }
 
@@ -316,5 +317,159 @@ impl<B> fmt::Debug for ReplayBody<B> {
             Kind::Kept { .. } => "ReplayBody(kept)",
             Kind::Empty => "ReplayBody(empty)",
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::VecDeque;
+    use std::io;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// What a caller's body does next.
+    #[derive(Clone, Debug)]
+    enum Step {
+        Yield,
+        Data(Vec<u8>),
+        Trailers,
+        Fail,
+    }
+
+    struct Script(VecDeque<Step>);
+
+    impl Body for Script {
+        type Data = Bytes;
+        type Error = io::Error;
+
+        fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<io::Result<Frame<Bytes>>>> {
+            Poll::Ready(match self.0.pop_front() {
+                Some(Step::Yield) => {
+                    cx.waker().wake_by_ref();
+                    return Poll::Pending;
+                }
+                Some(Step::Data(data)) => Some(Ok(Frame::data(data.into()))),
+                Some(Step::Trailers) => Some(Ok(Frame::trailers(trailers()))),
+                Some(Step::Fail) => Some(Err(io::ErrorKind::Other.into())),
+                None => None,
+            })
+        }
+    }
+
+    fn trailers() -> HeaderMap {
+        HeaderMap::from_iter([(http::HeaderName::from_static("sum"), http::HeaderValue::from_static("7"))])
+    }
+
+    /// What one attempt has read.
+    struct Read {
+        body: Pin<Box<ReplayBody<Script>>>,
+        bytes: Vec<u8>,
+        trailers: bool,
+        end: Option<Result<(), BoxError>>,
+    }
+
+    impl Read {
+        fn of(body: ReplayBody<Script>) -> Self {
+            Self { body: Box::pin(body), bytes: Vec::new(), trailers: false, end: None }
+        }
+
+        fn poll(&mut self) {
+            if self.end.is_some() {
+                return;
+            }
+            match self.body.as_mut().poll_frame(&mut Context::from_waker(Waker::noop())) {
+                Poll::Pending => {}
+                Poll::Ready(None) => self.end = Some(Ok(())),
+                Poll::Ready(Some(Err(error))) => self.end = Some(Err(error)),
+                Poll::Ready(Some(Ok(frame))) => match frame.into_data() {
+                    Ok(data) => self.bytes.extend(data),
+                    Err(_) => self.trailers = true,
+                },
+            }
+        }
+    }
+
+    fn script() -> impl Strategy<Value = Vec<Step>> {
+        let step = prop_oneof![
+            2 => Just(Step::Yield),
+            4 => prop::collection::vec(any::<u8>(), 0..40).prop_map(Step::Data),
+        ];
+        let end = prop_oneof![4 => Just(None), 2 => Just(Some(Step::Trailers)), 1 => Just(Some(Step::Fail))];
+        (prop::collection::vec(step, 0..12), end).prop_map(|(steps, end)| steps.into_iter().chain(end).collect())
+    }
+
+    proptest! {
+        #[test]
+        fn every_attempt_reads_the_same_in_any_interleaving_or_is_told_that_it_is_gone(
+            script in script(),
+            limit in 0..800_usize,
+            turns in prop::collection::vec((0..3_usize, prop::bool::weighted(0.05)), 0..120),
+        ) {
+            let all: Vec<u8> = script.iter().filter_map(|step| if let Step::Data(data) = step { Some(&data[..]) } else { None }).flatten().copied().collect();
+            let has_trailers = matches!(script.last(), Some(Step::Trailers));
+            let fails = matches!(script.last(), Some(Step::Fail));
+            let cost: usize = script.iter().map(|step| if let Step::Data(data) = step { data.len() + FRAME } else { 0 }).sum();
+            let (first, source) = ReplayBody::keep(Script(script.into()), limit);
+            let mut reads = vec![Read::of(first), Read::of(source.body()), Read::of(source.body())];
+            for (which, leaves) in turns {
+                if leaves {
+                    reads[which] = Read::of(source.body());
+                }
+                reads[which].poll();
+                for read in &reads {
+                    prop_assert!(all.starts_with(&read.bytes));
+                    if let Some(Ok(())) = read.end {
+                        prop_assert_eq!(&read.bytes, &all);
+                        prop_assert_eq!(read.trailers, has_trailers);
+                        prop_assert!(!fails);
+                    }
+                    if let Some(Err(_)) = read.end {
+                        prop_assert!(fails || cost > limit + FRAME);
+                    }
+                }
+            }
+            let whole = source.is_whole();
+            let mut last = Read::of(source.body());
+            (0..100).for_each(|_| last.poll());
+            prop_assert!(last.end.is_some(), "a body that nobody waits for comes to its end");
+            if whole && !fails && cost <= limit + FRAME {
+                prop_assert_eq!(last.bytes, all);
+            }
+        }
+    }
+
+    #[test]
+    fn the_size_is_that_of_what_is_left() {
+        use http_body_util::Full;
+        let (first, source) = ReplayBody::keep(Full::new(Bytes::from_static(b"12345")), 64);
+        let mut first = Box::pin(first);
+        assert_eq!((first.size_hint().exact(), first.is_end_stream()), (Some(5), false));
+        let _ = first.as_mut().poll_frame(&mut Context::from_waker(Waker::noop()));
+        assert_eq!((first.size_hint().exact(), first.is_end_stream()), (Some(0), true));
+        let again = source.body();
+        assert_eq!((again.size_hint().exact(), again.is_end_stream()), (Some(5), false));
+    }
+
+    #[test]
+    fn an_attempt_that_leaves_wakes_the_one_that_waits_for_the_same_rest() {
+        use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+        use std::task::Wake;
+
+        struct Count(AtomicUsize);
+        impl Wake for Count {
+            fn wake(self: Arc<Self>) {
+                self.0.fetch_add(1, Relaxed);
+            }
+        }
+        let (first, source) = ReplayBody::keep(Script(vec![Step::Yield; 9].into()), 64);
+        let (mut first, mut second) = (Box::pin(first), Box::pin(source.body()));
+        let woken = Arc::new(Count(AtomicUsize::new(0)));
+        let _ = second.as_mut().poll_frame(&mut Context::from_waker(&Waker::from(Arc::clone(&woken))));
+        let _ = first.as_mut().poll_frame(&mut Context::from_waker(Waker::noop()));
+        let before = woken.0.load(Relaxed);
+        drop(first);
+        assert_eq!(woken.0.load(Relaxed), before + 1);
     }
 }

@@ -10,10 +10,12 @@ mod kept {
     use crate::trace::Resend;
 
     /// The span of the attempt before, when one was recorded.
-    #[derive(Clone, Copy, Debug, Default)]
+    #[derive(Clone, Copy, Debug)]
     pub(in super::super) struct Previous(Option<TraceContext>);
 
     impl Previous {
+        pub(in super::super) const NONE: Self = Self(None);
+
         /// Calls the inner service, and sees which span it began.
         pub(in super::super) fn watch<R>(&mut self, call: impl FnOnce() -> R) -> R {
             take_recorded();
@@ -32,10 +34,12 @@ mod kept {
 mod kept {
     use http::Extensions;
 
-    #[derive(Clone, Copy, Debug, Default)]
+    #[derive(Clone, Copy, Debug)]
     pub(in super::super) struct Previous;
 
     impl Previous {
+        pub(in super::super) const NONE: Self = Self;
+
         pub(in super::super) fn watch<R>(&mut self, call: impl FnOnce() -> R) -> R {
             call()
         }

@@ -63,9 +63,13 @@ where
         self.inner.poll_ready(cx).map_err(Into::into)
     }
 
-    fn call(&mut self, request: Request<B>) -> Self::Future {
-        let (mut attempts, request) = Attempts::begin(&self.core, request);
-        let first = request.map(|request| attempts.send(&mut self.inner, request));
+    fn call(&mut self, mut request: Request<B>) -> Self::Future {
+        let mut attempts = Attempts::begin(&self.core, &mut request);
+        let request = attempts.keep_body(request);
+        if !attempts.is_in_time() {
+            return ResponseFuture::late(attempts);
+        }
+        let first = attempts.send(&mut self.inner, request);
         ResponseFuture::new(first, attempts)
     }
 }

@@ -26,7 +26,7 @@ where
     fn retry(&mut self, request: &mut Request<B>, result: &mut Result<Response<R>, E>) -> Option<Sleep> {
         let answer = match result {
             Ok(response) => {
-                if is_success(response.status(), response.headers()) {
+                if is_success(response, is_grpc(request.headers())) {
                     self.budget.succeeded();
                 }
                 Answer::of(response)
@@ -53,7 +53,8 @@ where
     }
 
     fn clone_request(&mut self, request: &Request<B>) -> Option<Request<B>> {
-        (self.repeatable(&RequestHead::of(request)) != Repeatable::No).then(|| request.clone())
+        (self.repeatable(&RequestHead::of(request), is_grpc(request.headers())) != Repeatable::No)
+            .then(|| request.clone())
     }
 }
 

@@ -1,5 +1,6 @@
 //! A server that answers by a script and remembers what it was asked.
 #![allow(dead_code, reason = "each test program uses a part of it")]
+#![allow(clippy::unwrap_used, reason = "a helper of a test fails as the test itself does")]
 
 use std::collections::VecDeque;
 use std::future::{Future, pending, ready};
