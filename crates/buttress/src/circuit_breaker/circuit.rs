@@ -55,10 +55,11 @@ impl Circuit {
     #[inline]
     pub fn admit(&self, now: Instant) -> Result<Permit, Rejected> {
         let shard = Shard::mine();
-        let admission = self.core().admit(shard, now);
+        let micros = self.core().micros(now);
+        let admission = self.core().admit(shard, micros / 1000);
         let ticket = self.0.tickets.of(shard, || self.ticket());
         match admission {
-            Ok(admitted) => Ok(Permit::new(Arc::clone(ticket), admitted, now)),
+            Ok(admitted) => Ok(Permit::new(Arc::clone(ticket), admitted, now, micros)),
             Err((wait, because)) => Err(Rejected {
                 name: Arc::clone(&ticket.name),
                 key: ticket.key.clone(),

@@ -98,8 +98,14 @@ impl Core {
     /// Milliseconds since this circuit was made; none for a time before.
     #[inline]
     pub(super) fn millis(&self, at: Instant) -> u64 {
+        self.micros(at) / 1000
+    }
+
+    /// The same in microseconds.
+    #[inline]
+    pub(super) fn micros(&self, at: Instant) -> u64 {
         let since = at.saturating_duration_since(self.origin);
-        (since.as_secs() * 1000 + u64::from(since.subsec_millis())).min(NEVER)
+        (since.as_secs().saturating_mul(1_000_000).saturating_add(since.subsec_micros().into())).min(1000 * NEVER)
     }
 
     pub(super) fn since(&self) -> Instant {
@@ -111,8 +117,7 @@ impl Core {
     }
 
     #[inline]
-    pub(super) fn admit(&self, shard: Shard, now: Instant) -> Admission {
-        let now = self.millis(now);
+    pub(super) fn admit(&self, shard: Shard, now: u64) -> Admission {
         let word = self.hot.word.load(Ordering::Acquire);
         if state::is_plainly_closed(word) && now < self.hot.due.load(Ordering::Relaxed) {
             self.outcomes.add(shard, Total::Started);
@@ -194,16 +199,17 @@ impl Core {
         }
     }
 
-    /// The only way an outcome is reported; once for each admission.
+    /// The only way an outcome is reported; once for each admission. Times are microseconds.
     #[inline]
-    pub(super) fn report(&self, (role, generation): (Role, u32), result: CallResult, took: Duration, now: Instant) {
+    pub(super) fn report(&self, (role, generation): (Role, u32), result: CallResult, start: u64, now: u64) {
         let shard = Shard::mine();
-        let now = self.millis(now);
+        let (micros, now) = (now.saturating_sub(start), now / 1000);
+        let took = Duration::from_micros(micros);
         let word = self.hot.word.load(Ordering::Acquire);
         let is_slow = self.config.slow_calls.is_some_and(|slow| took >= slow.threshold);
         let is_counted = role == Role::Counted && state::generation(word) == generation;
         if is_counted && matches!(result, CallResult::Ok) && !is_slow {
-            return self.outcomes.ok(shard, now, u64::try_from(took.as_micros()).unwrap_or(u64::MAX));
+            return self.outcomes.ok(shard, now, micros);
         }
         self.report_with_care(shard, (role, generation), result, took, now);
     }

@@ -507,6 +507,11 @@ mod tests {
     }
 
     #[test]
+    fn a_place_that_nothing_was_written_to_is_no_failure() {
+        assert_eq!(Entry::unpack(0), None);
+    }
+
+    #[test]
     fn what_wraps_around_may_be_a_little_ahead() {
         assert_eq!(since(5, 3, TIME), 2);
         assert_eq!(since(3, 5, TIME), 0);

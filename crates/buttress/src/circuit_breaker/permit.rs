@@ -22,14 +22,16 @@ pub(super) struct Ticket {
 pub struct Permit {
     ticket: Arc<Ticket>,
     start: Instant,
+    /// The same, since the circuit was made.
+    micros: u64,
     generation: u32,
     role: Role,
     is_reported: bool,
 }
 
 impl Permit {
-    pub(super) fn new(ticket: Arc<Ticket>, (role, generation): (Role, u32), start: Instant) -> Self {
-        Self { ticket, start, generation, role, is_reported: false }
+    pub(super) fn new(ticket: Arc<Ticket>, (role, generation): (Role, u32), start: Instant, micros: u64) -> Self {
+        Self { ticket, start, micros, generation, role, is_reported: false }
     }
 
     /// What came of the call. Whether it was slow follows from the time since its admission.
@@ -62,8 +64,8 @@ impl Permit {
     #[inline]
     fn end(&mut self, result: CallResult, now: Instant) {
         if !std::mem::replace(&mut self.is_reported, true) {
-            let took = now.saturating_duration_since(self.start);
-            self.ticket.core.report((self.role, self.generation), result, took, now);
+            let core = &self.ticket.core;
+            core.report((self.role, self.generation), result, self.micros, core.micros(now));
         }
     }
 }
