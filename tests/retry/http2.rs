@@ -22,12 +22,14 @@ enum First {
     Reset,
 }
 
+type Sender = SendRequest<ReplayBody<Full<Bytes>>>;
+
 /// Connects for each connection that is gone.
 #[derive(Clone)]
 struct Client {
     first: First,
     connections: Arc<AtomicUsize>,
-    open: Arc<Mutex<Option<SendRequest<ReplayBody<Full<Bytes>>>>>>,
+    open: Arc<Mutex<Option<Sender>>>,
 }
 
 impl Client {
@@ -35,7 +37,7 @@ impl Client {
         Self { first, connections: Arc::default(), open: Arc::default() }
     }
 
-    async fn connect(&self) -> Result<SendRequest<ReplayBody<Full<Bytes>>>, BoxError> {
+    async fn connect(&self) -> Result<Sender, BoxError> {
         let (ours, theirs) = tokio::io::duplex(1 << 16);
         let nth = self.connections.fetch_add(1, Relaxed);
         tokio::spawn(serve(theirs, (nth == 0).then_some(self.first)));
