@@ -37,7 +37,7 @@ impl Client {
         Self { first, connections: Arc::default(), open: Arc::default() }
     }
 
-    async fn connect(&self) -> Result<SendRequest<ReplayBody<Full<Bytes>>>, BoxError> {
+    async fn connect(&self) -> Result<Sender, BoxError> {
         let (ours, theirs) = tokio::io::duplex(1 << 16);
         let nth = self.connections.fetch_add(1, Relaxed);
         tokio::spawn(serve(theirs, (nth == 0).then_some(self.first)));

@@ -99,7 +99,10 @@ async fn a_call_that_is_dropped_after_any_number_of_polls_gives_everything_back(
             let server = Server::replies([Reply::After(MS(50), 503), Reply::After(MS(50), 503), Reply::Hang]);
             let budget = RetryBudget::new();
             let layer = steady().budget(budget.clone()).deadline(Duration::from_secs(60));
-            let layer = hedge.map_or_else(|| layer.clone(), |hedge| layer.clone().hedge(hedge));
+            let layer = match hedge {
+                Some(hedge) => layer.hedge(hedge),
+                None => layer,
+            };
             let mut call = Box::pin(layer.layer(server.clone()).oneshot(get()));
             for _ in 0..polls {
                 assert!(poll(&mut call).is_pending());
@@ -185,10 +188,10 @@ async fn a_body_of_unknown_size_that_grows_past_the_limit_goes_on_without_a_repe
 
 /// Takes the head of a request, a part of its body, and answers 503.
 #[derive(Clone, Default)]
-struct Impatient(std::sync::Arc<std::sync::Mutex<Vec<Heard>>>);
+struct Impatient(std::sync::Arc<std::sync::Mutex<Vec<ReadBody>>>);
 
-/// Bytes and trailers.
-type Heard = (Bytes, Option<HeaderMap>);
+/// Data and trailers.
+type ReadBody = (Bytes, Option<HeaderMap>);
 
 impl<B> Service<Request<ReplayBody<B>>> for Impatient
 where
