@@ -26,6 +26,7 @@ use crate::classify::Fault;
 /// use std::convert::Infallible;
 ///
 /// use buttress::circuit_breaker::{Cause, CircuitBreakerLayer, FallbackLayer};
+/// use bytes::Bytes;
 /// use http::{Request, Response};
 /// use http_body_util::{BodyExt, Full};
 /// use tower::{BoxError, ServiceBuilder, ServiceExt, service_fn};
@@ -35,14 +36,14 @@ use crate::classify::Fault;
 /// breaker.circuit().force_open("an example", None);
 /// let remembered = service_fn(async |request: Request<Cause>| {
 ///     assert_eq!((request.uri().path(), *request.body()), ("/tea", Cause::Open));
-///     Ok::<_, BoxError>(Response::new(Full::from("yesterday's price")))
+///     Ok::<_, BoxError>(Response::new(Full::<Bytes>::from("yesterday's price")))
 /// });
 /// let prices = ServiceBuilder::new()
 ///     // Outermost: what it answers is no business of the breaker's.
 ///     .layer(FallbackLayer::when_open(remembered))
 ///     .map_err(BoxError::from)
 ///     .layer(breaker)
-///     .service_fn(async |_: Request<()>| Ok::<_, Infallible>(Response::new(Full::from("today's price"))));
+///     .service_fn(async |_: Request<()>| Ok::<_, Infallible>(Response::new(Full::<Bytes>::from("today's price"))));
 /// let answer = prices.oneshot(Request::get("/tea").body(())?).await?;
 /// assert_eq!(answer.into_body().collect().await?.to_bytes(), "yesterday's price");
 /// # Ok(()) }

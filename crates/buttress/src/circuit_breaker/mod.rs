@@ -28,6 +28,57 @@
 //! guard: what comes of the call is reported by it, once, and a permit that is dropped reports that its call was
 //! cancelled. There is no other way to report, so nothing is counted twice and nothing is forgotten.
 //!
+//! # In front of HTTP and gRPC
+//!
+//! [`CircuitBreakerLayer`] has a circuit, or [one for each key](CircuitBreakerLayer::keyed), in front of a tower service of
+//! `http` requests. What a call came to is known at the end of the answer's body, gRPC's trailers included, and is the
+//! same verdict that span and metrics have: [`Health`](crate::classify::Health) says whether the callee is to blame.
+//!
+//! ```
+//! use buttress::circuit_breaker::{CircuitBreakerLayer, Error};
+//! use http::{Request, Response};
+//! use http_body_util::Empty;
+//! use tower::{BoxError, ServiceBuilder, ServiceExt, service_fn};
+//!
+//! # #[tokio::main(flavor = "current_thread")] async fn main() {
+//! let breaker = CircuitBreakerLayer::new("stock");
+//! let client = ServiceBuilder::new()
+//!     // Inside of a retry and outside of a timeout, so that it sees every attempt and what a timeout made of it.
+//!     .layer(breaker.clone())
+//!     .service(service_fn(async |_: Request<()>| Ok::<_, BoxError>(Response::new(Empty::<&[u8]>::new()))));
+//! assert!(client.clone().oneshot(Request::new(())).await.is_ok());
+//!
+//! breaker.circuit().force_open("the store moves", None);
+//! let Err(Error::Open(rejected)) = client.oneshot(Request::new(())).await else { panic!("not rejected") };
+//! assert_eq!(&*rejected.name, "stock");
+//! # }
+//! ```
+//!
+//! Where no error may be, as in axum, [`reject_with`](CircuitBreakerLayer::reject_with) answers: 503 with `Retry-After`, or
+//! UNAVAILABLE with a pushback for gRPC. [`FallbackLayer`] asks somebody else. `stack` (a feature)
+//! puts breaker, retry and timeouts into the right order.
+//!
+//! | how a call ended | to the circuit |
+//! |---|---|
+//! | an answer below 400 that was read to its end; gRPC OK; an upgrade | ok, or slow |
+//! | 408, 429, from 500 on; gRPC UNKNOWN, DEADLINE_EXCEEDED, RESOURCE_EXHAUSTED, UNIMPLEMENTED, INTERNAL, UNAVAILABLE, DATA_LOSS; an error; a body that broke off; a panic | failed |
+//! | any other status from 400 on, any other code of gRPC | ignored; a probe has found out that somebody is there |
+//! | given up by its caller | [`cancellation`](CircuitConfig::cancellation) decides |
+//! | rejected by another circuit farther in | nothing |
+//!
+//! # Seen
+//!
+//! `Circuit::report` and `Circuits::report` put these into a registry (feature `metrics`):
+//!
+//! | metric | labels besides `buttress.circuit_breaker.name` and `.key` |
+//! |---|---|
+//! | `buttress.circuit_breaker.state`: 0 while calls pass, 1 while they are rejected, 0.5 half-open | |
+//! | `buttress.circuit_breaker.in_state`: 1 for the state it is in, 0 for each other | `buttress.circuit_breaker.state` |
+//! | `buttress.circuit_breaker.time_in_state`, in seconds | |
+//! | `buttress.circuit_breaker.calls` | `buttress.circuit_breaker.result` |
+//!
+//! [`Circuit::watch`] and [`signal`](crate::signal) tell each transition with its reason, [`Circuit::snapshot`] everything.
+//!
 //! # How it decides
 //!
 //! **Closed**, every call passes. The circuit opens
@@ -113,6 +164,11 @@
 //! | `persist` | [`CircuitState`] |
 //! | `preset` | settings that others have found to work |
 //! | `transition` | [`State`], [`Reason`], [`Transition`] |
+//! | `layer`, `service`, `future`, `error` | [`CircuitBreakerLayer`] and what it makes |
+//! | `probe` | what becomes of an exchange: from its end to [`CallResult`] |
+//! | `choose`, `registry` | which circuit: [`Choose`], [`Circuits`] |
+//! | `refuse`, `fallback` | what a caller is given instead |
+//! | `report` | the metrics |
 
 mod choose;
 mod circuit;

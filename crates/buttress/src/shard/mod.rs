@@ -257,10 +257,10 @@ mod tests {
 
     #[test]
     fn a_thread_that_ends_gives_its_shard_back() {
-        for _ in 0..10 * count() {
-            let shard = std::thread::spawn(Shard::mine).join().unwrap();
-            assert_ne!(shard, Shard::SHARED, "leases ran out, although one thread lived at a time");
-        }
+        // Other tests may hold every lease for a moment; what is not given back is gone for good.
+        let mut leases = (0..100_000).map(|_| std::thread::spawn(Shard::mine).join().unwrap());
+        let own = leases.by_ref().filter(|shard| *shard != Shard::SHARED).take(2 * count()).count();
+        assert_eq!(own, 2 * count(), "leases ran out, although one thread lived at a time");
     }
 
     #[test]
