@@ -25,6 +25,24 @@ pub fn seed(seed: u64) {
     GENERATOR.with_borrow_mut(|generator| *generator = SmallRng::seed_from_u64(seed));
 }
 
+/// As long as it lives, what is random on this thread is repeatable; then it goes on where it was.
+#[cfg(feature = "simulate")]
+pub(crate) struct Seeded(SmallRng);
+
+#[cfg(feature = "simulate")]
+impl Seeded {
+    pub(crate) fn new(seed: u64) -> Self {
+        Self(GENERATOR.replace(SmallRng::seed_from_u64(seed)))
+    }
+}
+
+#[cfg(feature = "simulate")]
+impl Drop for Seeded {
+    fn drop(&mut self) {
+        GENERATOR.with_borrow_mut(|generator| std::mem::swap(generator, &mut self.0));
+    }
+}
+
 /// 64 random bits.
 pub(crate) fn next_u64() -> u64 {
     GENERATOR.with_borrow_mut(SmallRng::next_u64)

@@ -512,6 +512,24 @@ async fn a_throttle_holds_back_what_the_server_would_fail_and_lets_the_rest_pass
     assert!(wasted <= 100, "{wasted} calls");
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_throttle_looks_at_the_last_calls_and_not_at_all_of_the_time_that_they_may_be_old() {
+    buttress::random::seed(3);
+    let circuit = Circuit::new("payments", config().throttle(Throttle::default()));
+    for _ in 0..9000 {
+        advance(millis(1)).await;
+        call(&circuit, CallResult::Ok);
+    }
+    // Within the ten seconds nine thousand calls went well, of the last hundred twenty.
+    let mut passed = 0;
+    for tick in 0..2000 {
+        advance(millis(1)).await;
+        passed += usize::from(call(&circuit, if tick % 5 == 0 { CallResult::Ok } else { CallResult::FAILED }));
+    }
+    assert_eq!(circuit.state(), State::Closed);
+    assert!(passed <= 1500, "{passed} of 2000");
+}
+
 // By hand.
 
 #[tokio::test(start_paused = true)]

@@ -32,7 +32,7 @@ fn outage(fault: Fault) -> Simulation {
 }
 
 async fn send(mut backend: SimulatedBackend, request: Call) -> Result<Answer, Infallible> {
-    poll_fn(|cx| backend.poll_ready(cx)).await?;
+    poll_fn(|cx| Service::<Call>::poll_ready(&mut backend, cx)).await?;
     backend.call(request).await
 }
 

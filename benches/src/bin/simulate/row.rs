@@ -1,15 +1,17 @@
 //! How figures are printed.
 
 /// Figures, in the order of the table.
-const NAMES: [(&str, &str); 17] = [
+const NAMES: [(&str, &str); 19] = [
     ("S1.sick_calls", "calls"),
     ("S1.sick_calls_after_100000", "calls"),
     ("S2.inside.sick_calls", "calls"),
     ("S2.outside.sick_calls", "calls"),
     ("S3.goodput", "of offered"),
     ("S3.load", "of offered"),
+    ("S3.recovery_s", "s"),
     ("S3.independent.goodput", "of offered"),
     ("S3.independent.load", "of offered"),
+    ("S3.independent.recovery_s", "s"),
     ("S4.success_late", "of offered"),
     ("S4.attempts", "calls"),
     ("S4.recovery_s", "s"),
@@ -24,7 +26,7 @@ const NAMES: [(&str, &str); 17] = [
 const FOOTNOTES: &str = "
 S3: the backend serves 500 of 1,000 a second and refuses the excess. S3.independent: each call fails with probability
 1/2, however few there are; there goodput cannot exceed half of the load.
-S4.recovery_s: seconds from the end of the brown-out until 95 % succeed for a second; never is not within the run.";
+recovery_s: seconds from the end of the trouble until 95 % succeed for a second; never is not within the run.";
 
 /// What ours has to reach.
 #[derive(Clone, Copy)]
@@ -43,9 +45,21 @@ pub struct Row {
 }
 
 impl Row {
-    pub fn new(name: &'static str, subject: &crate::subject::Subject, value: impl Into<Option<f64>>) -> Self {
+    /// `figure` of the scenario that has this place in the table.
+    pub fn new(place: &str, figure: &str, subject: &crate::subject::Subject, value: impl Into<Option<f64>>) -> Self {
+        let is_it = |name: &str| name.strip_prefix(place).and_then(|rest| rest.strip_prefix('.')) == Some(figure);
+        let (name, _) = NAMES.iter().find(|(name, _)| is_it(name)).expect("all figures are listed");
         let limit = if subject.is_ours { limit(name) } else { None };
         Self { name, subject: subject.name, value: value.into(), limit }
+    }
+
+    /// Never misses every limit.
+    pub fn misses(&self) -> bool {
+        self.limit.is_some_and(|limit| match (limit, self.value) {
+            (_, None) => true,
+            (Limit::AtMost(limit), Some(value)) => value > limit,
+            (Limit::AtLeast(limit), Some(value)) => value < limit,
+        })
     }
 }
 

@@ -8,8 +8,6 @@ use http_body_util::{BodyExt, Full};
 use tower::util::BoxCloneSyncService;
 use tower::{BoxError, Service, ServiceExt};
 
-use buttress::simulate::{Report, SimulatedBackend, Simulation};
-
 pub type Request = http::Request<Full<Bytes>>;
 pub type Response = http::Response<UnsyncBoxBody<Bytes, BoxError>>;
 
@@ -36,7 +34,6 @@ pub struct Trip {
     pub wait: Duration,
     pub probes: usize,
     /// How long it takes from closed to all of the traffic, where it can; zero is at once.
-    #[expect(dead_code, reason = "no peer has one")]
     pub ramp: Duration,
 }
 
@@ -94,19 +91,6 @@ impl Subject {
         match self.retry {
             Some(retry) => retry(inner),
             None => inner,
-        }
-    }
-
-    /// Runs on the subject's clock.
-    pub async fn run(&self, simulation: Simulation, around: impl FnOnce(Stack) -> Stack + Send + 'static) -> Report {
-        let build = |backend: SimulatedBackend| around(stack(backend));
-        match self.clock {
-            Clock::Wall => simulation.run_async(build).await,
-            // A runtime cannot be run within another one.
-            Clock::Virtual => {
-                let run = tokio::task::spawn_blocking(move || simulation.run(build));
-                run.await.expect("subjects do not panic")
-            }
         }
     }
 }

@@ -353,9 +353,30 @@ pub struct Ramp {
 }
 
 /// Client-side throttling. Complete: plain data.
+///
+/// A call is held back with the probability `(requests - k * accepts) / (requests + 1)`, over the last requests, those
+/// held back among them: as many as the [window](CircuitConfig::window) counts calls, rounded up by up to a sixteenth of
+/// its time; all of its time if it does not count.
+///
+/// `k` decides how much is sent to a server that refuses a part of the calls: `k` times what it accepts. With 2, a server
+/// that can do half of what comes still gets everything, and is found to be well as soon as it is. With less it is spared
+/// what it would refuse, and calls come back to it more slowly. Ten runs of 1,000 calls a second against a server that can
+/// do 500 a second for six seconds, with the defaults otherwise and in brackets with a window that is 2 s long:
+///
+/// | `k` | sent meanwhile, at most | succeeded, at least | all is well again after, at most |
+/// |---|---|---|---|
+/// | 2 | 99 % | 49 % | 0 s |
+/// | 1.5 | 79 % (78 %) | 49 % (49 %) | 0.5 s (0.25 s) |
+/// | 1.2 | 64 % (63 %) | 49 % (49 %) | 0.75 s (0.5 s) |
+/// | 1.1 | 59 % (58 %) | 49 % (48 %) | 2.25 s (1.25 s) |
+/// | 1.05 | 56 % (55 %) | 48 % (40 %) | 3.75 s (2.75 s) |
+///
+/// Where half of the calls fail however few there are, anything below 2 makes the calls dwindle to about the tenth that
+/// always passes: 13 to 17 % are sent with 1.1. The formula takes all failures for refusals. There, open the circuit.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Throttle {
-    /// How many requests are made for each that is accepted; 2, at least 1. Less rejects earlier.
+    /// How many requests are made for each that is accepted; 2, at least 1. Less rejects earlier; with 1 calls that have
+    /// been held back hardly ever come back.
     pub k: f64,
 }
 

@@ -221,12 +221,21 @@ impl<W: Word> Outcomes<W> {
         seen
     }
 
+    /// What a throttle looks at: slices from the newest on, up to that with which there are as many calls as the window
+    /// counts, so that it does not take longer than the rate to see what is different now.
     pub(super) fn demand(&self, now: u64) -> Demand {
-        let now = now + self.ahead.load(Ordering::Acquire);
-        let accepts: u64 =
-            [Kind::Ok as usize, Kind::Slow as usize, IGNORED_ROW].map(|row| self.in_row(row, now)).iter().sum();
-        let others = [Kind::Failed as usize, Kind::FailedSlow as usize, REFUSED_ROW].map(|row| self.in_row(row, now));
-        Demand { requests: accepts + others.iter().sum::<u64>(), accepts }
+        let current = (now + self.ahead.load(Ordering::Acquire)) / self.shape.slice;
+        let mut demand = Demand::default();
+        for age in 0..self.shape.slices.min(current + 1) {
+            let of = |rows: [usize; 3]| rows.map(|row| self.in_slice(row, current - age)).iter().sum::<u64>();
+            let accepts = of([Kind::Ok as usize, Kind::Slow as usize, IGNORED_ROW]);
+            demand.accepts += accepts;
+            demand.requests += accepts + of([Kind::Failed as usize, Kind::FailedSlow as usize, REFUSED_ROW]);
+            if self.shape.calls.is_some_and(|calls| demand.requests >= calls) {
+                break;
+            }
+        }
+        demand
     }
 
     /// The 95th percentile of what good calls took last, in microseconds; of how many.
@@ -301,6 +310,15 @@ impl<W: Word> Outcomes<W> {
                 if age < slices { slice & COUNT } else { 0 }
             });
             counts.sum()
+        })
+    }
+
+    /// The count of one slice of a row.
+    fn in_slice(&self, row: usize, number: u64) -> u64 {
+        let at = row * self.shape.slices as usize + (number % self.shape.slices) as usize;
+        self.sum(|block| {
+            let slice = block.slices[at].load(Ordering::Acquire);
+            if slice >> 32 == number & COUNT { slice & COUNT } else { 0 }
         })
     }
 

@@ -25,7 +25,8 @@
 //! ```
 //!
 //! Twenty seconds take a fraction of one, and the same seed gives the same report, as long as the subject takes its time
-//! from tokio's clock and its randomness from a seed. [`Simulation::run_async`] simulates on the clock of the runtime it
+//! from tokio's clock and its randomness from a seed, as the layers of this crate do. [`scenario`] has ready-made troubles.
+//! [`Simulation::run_async`] simulates on the clock of the runtime it
 //! is awaited on, which is how layers with a clock of their own are measured: in wall time.
 //!
 //! A process that has simulated reads tokio's clock more slowly from then on: not for servers at work.
@@ -37,12 +38,15 @@ mod backend;
 mod fault;
 mod report;
 mod run;
+pub mod scenario;
+mod scripted;
 mod served;
 mod workload;
 
 pub use backend::Backend;
 pub use fault::Fault;
 pub use report::{Report, Tally};
-pub use run::Simulation;
+pub use run::{Simulation, in_virtual_time};
+pub use scripted::{Script, Scripted};
 pub use served::{AnswerFuture, SimulatedBackend};
 pub use workload::Workload;

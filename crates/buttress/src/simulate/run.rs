@@ -1,7 +1,7 @@
 //! Offers a workload to a subject and counts.
 
 use std::fmt;
-use std::future::poll_fn;
+use std::future::{Future, poll_fn};
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,7 +15,7 @@ use tower_service::Service;
 
 use super::report::{Report, Tally};
 use super::{Backend, SimulatedBackend, Workload};
-use crate::clock;
+use crate::{clock, random};
 
 /// A workload and a backend, to be run with one subject after the other.
 #[derive(Clone)]
@@ -63,7 +63,8 @@ impl Simulation {
     /// Runs in virtual time, on a runtime of its own whose clock stands still while there is work and jumps when there is
     /// none.
     ///
-    /// Each request gets a clone of the subject, which is built when the run begins.
+    /// Each request gets a clone of the subject, which is built when the run begins. What is random in layers of this crate
+    /// comes from the workload's seed.
     ///
     /// # Panics
     ///
@@ -75,8 +76,7 @@ impl Simulation {
         S::Future: Send,
         B: Body + Send + 'static,
     {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build();
-        runtime.expect("a runtime without I/O needs nothing of the system").block_on(self.run_async(subject))
+        in_virtual_time(self.workload.chance(), self.run_async(subject))
     }
 
     /// Runs on the runtime that it is awaited on, by its clock: in virtual time if that is paused, else in wall time.
@@ -127,8 +127,21 @@ impl fmt::Debug for Simulation {
     }
 }
 
+/// Runs on a paused tokio clock, which jumps whenever there is nothing to do, with [`random`](crate::random) seeded
+/// meanwhile.
+///
+/// # Panics
+///
+/// If the work panics, or if called within a runtime.
+pub fn in_virtual_time<T>(seed: u64, work: impl Future<Output = T>) -> T {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build();
+    let runtime = runtime.expect("a runtime without I/O needs nothing of the system");
+    let _seeded = random::Seeded::new(seed);
+    runtime.block_on(work)
+}
+
 /// One request up to the end of the answer's body: there are layers that decide only there.
-async fn exchange<S, B>(mut subject: S, request: Request<Full<Bytes>>) -> Tally
+pub(super) async fn exchange<S, B>(mut subject: S, request: Request<Full<Bytes>>) -> Tally
 where
     S: Service<Request<Full<Bytes>>, Response = Response<B>>,
     B: Body,

@@ -19,7 +19,7 @@ use crate::clock::{self, Instant};
 
 /// A [`Backend`] at work, which the subject of a simulation is built around; clones are the same backend.
 ///
-/// Always ready. Answers 200 or 503, with an empty body, or not at all.
+/// Always ready. Answers 200 or 503, with an empty body, or not at all; requests may have any body, which it does not read.
 #[derive(Debug, Clone)]
 pub struct SimulatedBackend(Arc<Shared>);
 
@@ -52,7 +52,7 @@ impl SimulatedBackend {
     }
 }
 
-impl Service<Request<Full<Bytes>>> for SimulatedBackend {
+impl<B> Service<Request<B>> for SimulatedBackend {
     type Response = Response<Full<Bytes>>;
     type Error = Infallible;
     type Future = AnswerFuture;
@@ -61,7 +61,7 @@ impl Service<Request<Full<Bytes>>> for SimulatedBackend {
         Poll::Ready(Ok(()))
     }
 
-    fn call(&mut self, _: Request<Full<Bytes>>) -> AnswerFuture {
+    fn call(&mut self, _: Request<B>) -> AnswerFuture {
         let Shared { start, state } = &*self.0;
         let mut state = state.lock().unwrap_or_else(PoisonError::into_inner);
         // Read under the lock: on several threads time must not go back from one call to the next.
