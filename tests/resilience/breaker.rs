@@ -424,6 +424,14 @@ async fn a_fallback_answers_when_the_circuit_is_open_and_if_wanted_on_any_failur
     layer.circuit().force_open("a drill", None);
     assert_eq!(ask(&when_open).await, (200, "/tea Open".to_owned()));
     assert_eq!((when_open.used(), when_failed.used()), (1, 1));
+
+    let registry = Registry::new();
+    when_open.report(&registry, "prices");
+    registry.tick();
+    assert_eq!(
+        total(&registry, "buttress.circuit_breaker.fallbacks", &[("buttress.circuit_breaker.name", "prices")]),
+        1
+    );
 }
 
 #[tokio::test(start_paused = true)]

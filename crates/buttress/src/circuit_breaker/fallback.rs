@@ -52,7 +52,7 @@ use crate::classify::Fault;
 pub struct FallbackLayer<F> {
     fallback: F,
     on_failure: bool,
-    used: Arc<AtomicU64>,
+    pub(super) used: Arc<AtomicU64>,
 }
 
 /// Why a fallback is asked.

@@ -76,6 +76,7 @@
 //! | `buttress.circuit_breaker.in_state`: 1 for the state it is in, 0 for each other | `buttress.circuit_breaker.state` |
 //! | `buttress.circuit_breaker.time_in_state`, in seconds | |
 //! | `buttress.circuit_breaker.calls` | `buttress.circuit_breaker.result` |
+//! | `buttress.circuit_breaker.fallbacks`, of a [`FallbackLayer`] | no key |
 //!
 //! [`Circuit::watch`] and [`signal`](crate::signal) tell each transition with its reason, [`Circuit::snapshot`] everything.
 //!

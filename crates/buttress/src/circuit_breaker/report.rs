@@ -1,6 +1,9 @@
 //! Circuits among the metrics. What they count is read at each tick, so that calls pay nothing for it.
 
-use super::{Chosen, Circuit, CircuitCounts, CircuitSnapshot, Circuits, State};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use super::{Chosen, Circuit, CircuitCounts, CircuitSnapshot, Circuits, FallbackLayer, State};
 use crate::clock::Instant;
 use crate::metrics::{Counter, Family, Gauge, Registry};
 
@@ -22,6 +25,19 @@ impl Circuits {
                 families.put(&circuit, now);
             }
         });
+    }
+}
+
+impl<F> FallbackLayer<F> {
+    /// Reports how often it is asked in the place of the service `name`: `buttress.circuit_breaker.fallbacks`.
+    pub fn report(&self, registry: &Registry, name: &str) {
+        let fallbacks = registry
+            .counter("buttress.circuit_breaker.fallbacks")
+            .unit("{call}")
+            .description("Calls that a fallback was asked to answer")
+            .with([(NAME, name)]);
+        let used = Arc::clone(&self.used);
+        registry.add_source(move |_now| fallbacks.advance_to(used.load(Ordering::Relaxed)));
     }
 }
 
