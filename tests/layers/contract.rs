@@ -147,9 +147,11 @@ where
     S: Service<Request<Empty<Bytes>>> + Clone,
 {
     let mut service = layer.layer(Strict::default());
-    let mut look = |service: &mut S| service.poll_ready(&mut Context::from_waker(Waker::noop())).is_ready();
+    let look = |service: &mut S| service.poll_ready(&mut Context::from_waker(Waker::noop())).is_ready();
     assert_eq!([look(&mut service), look(&mut service)], [false, true]);
-    assert!(!look(&mut service.clone()), "a clone has to be asked itself");
+    let mut clone = service.clone();
+    assert!(!look(&mut clone), "a clone has to be asked itself");
+    assert!(look(&mut service), "what was ready is ready still");
 }
 
 async fn drops_the_inner_future_with_its_own<L, S>(layer: &L)
