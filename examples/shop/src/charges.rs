@@ -67,7 +67,7 @@ mod tests {
         let charges = Charges::default();
         assert_eq!(charges.charge(Some("a"), 100), Ok(1));
         assert_eq!(charges.charge(Some("b"), 100), Ok(2));
-        assert_eq!(charges.clone().charge(Some("a"), 100), Ok(1));
+        assert_eq!(charges.charge(Some("a"), 100), Ok(1));
         assert_eq!(charges.charge(None, 100), Ok(3));
         assert_eq!(charges.charge(None, 100), Ok(4));
     }
