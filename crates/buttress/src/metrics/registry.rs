@@ -50,6 +50,8 @@ struct Inner {
     client: OnceLock<Arc<Requests>>,
     unwrapped: Arc<Unwrapped>,
     sources: Mutex<Vec<Box<dyn Source>>>,
+    /// Of this crate: cheap enough to be asked by every reader, and changing too fast to be told at a tick.
+    live: Mutex<Vec<Box<dyn Source>>>,
     conflicts: Mutex<Vec<String>>,
 }
 
@@ -95,6 +97,7 @@ impl Registry {
             client: OnceLock::new(),
             unwrapped: Arc::default(),
             sources: Mutex::default(),
+            live: Mutex::default(),
             conflicts: Mutex::default(),
             config,
         }))
@@ -141,6 +144,12 @@ impl Registry {
         ticker::keep(self);
     }
 
+    /// Adds a source that is asked whenever somebody reads.
+    #[cfg(any(feature = "circuit-breaker", feature = "retry"))]
+    pub(crate) fn add_live_source(&self, source: impl Source + 'static) {
+        self.0.live.lock().unwrap_or_else(PoisonError::into_inner).push(Box::new(source));
+    }
+
     /// Asks the sources and moves the windows on.
     pub fn tick(&self) {
         self.tick_at(clock::now());
@@ -151,10 +160,7 @@ impl Registry {
         clock::resync();
         // Taken out, so that a source may add another one.
         let mut sources = std::mem::take(&mut *self.sources());
-        for source in &mut sources {
-            // A source that panics must not end the thread that ticks for everybody.
-            let _ = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| source.tick(now)));
-        }
+        ask(&mut sources, now);
         let mut added = self.sources();
         sources.append(&mut added);
         *added = sources;
@@ -164,6 +170,7 @@ impl Registry {
 
     /// Every number there is now.
     pub fn snapshot(&self) -> Snapshot {
+        ask(&mut self.0.live.lock().unwrap_or_else(PoisonError::into_inner), clock::now());
         let mut families: Vec<_> = self.0.families.iter().map(|(_, family)| family.snapshot()).collect();
         let mut overflowed: Vec<Overflowed> =
             self.0.families.iter().filter_map(|(_, family)| family.overflowed()).collect();
@@ -252,6 +259,13 @@ impl Registry {
 
     fn sources(&self) -> std::sync::MutexGuard<'_, Vec<Box<dyn Source>>> {
         self.0.sources.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A source that panics must not end the thread that ticks for everybody, nor a scrape.
+fn ask(sources: &mut [Box<dyn Source>], now: Instant) {
+    for source in sources {
+        let _ = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| source.tick(now)));
     }
 }
 
