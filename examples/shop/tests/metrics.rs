@@ -87,8 +87,8 @@ async fn circuits_and_retries_of_both_clients_are_among_the_metrics() {
     for service in ["payments", "inventory"] {
         let circuit = format!("buttress_circuit_breaker_name=\"{service}\"");
         let client = format!("buttress_retry_client=\"{service}\"");
-        assert_eq!(samples("buttress_circuit_breaker_state_ratio{", &[&circuit]), 1, "{page}");
-        assert_eq!(samples("buttress_circuit_breaker_in_state_ratio{", &[&circuit, "=\"half_open\""]), 1, "{page}");
+        assert_eq!(samples("buttress_circuit_breaker_state{", &[&circuit]), 1, "{page}");
+        assert_eq!(samples("buttress_circuit_breaker_in_state{", &[&circuit, "=\"half_open\""]), 1, "{page}");
         assert_eq!(samples("buttress_circuit_breaker_calls_total{", &[&circuit, "=\"rejected\""]), 1, "{page}");
         assert_eq!(samples("buttress_retry_repeats_total{", &[&client, "=\"status\""]), 1, "{page}");
         assert_eq!(samples("buttress_retry_budget_balance{", &[&client]), 1, "{page}");
