@@ -308,13 +308,45 @@ async fn a_request_that_cannot_be_retried_allocates_nothing_and_one_that_can_the
 
     let layer = RetryLayer::new();
     assert_eq!(retry_allocates(&layer, http::Method::POST, b"order"), 0);
-    // The two parts of a header map.
+    // What is kept, and in it the list of headers.
     assert_eq!(retry_allocates(&layer, http::Method::GET, b""), 2);
     let too_long = layer.clone().replay_limit(4);
     assert_eq!(retry_allocates(&too_long, http::Method::PUT, b"order"), 0);
     assert_eq!(retry_allocates(&layer.clone().attempts(1), http::Method::GET, b""), 0);
-    // Beside the headers: what is kept, and the body that outlives the attempt.
+    // Beside that: what is kept of the body, and the body, which outlives the attempt.
     assert_eq!(retry_allocates(&layer, http::Method::PUT, b"order"), 4);
+}
+
+#[cfg(feature = "stack")]
+#[test]
+fn a_request_under_way_takes_at_most_512_bytes_for_the_whole_stack_of_a_client() {
+    fn under_way<S: Service<Request<Full<Bytes>>>>(_: &S) -> usize {
+        size_of::<S::Future>()
+    }
+
+    #[derive(Clone)]
+    struct Transport;
+
+    type Answer = Ready<Result<Response<Full<Bytes>>, Infallible>>;
+
+    impl<B> Service<Request<B>> for Transport {
+        type Response = Response<Full<Bytes>>;
+        type Error = Infallible;
+        type Future = Answer;
+
+        fn poll_ready(&mut self, _: &mut TaskContext<'_>) -> Poll<Result<(), Infallible>> {
+            Poll::Ready(Ok(()))
+        }
+
+        fn call(&mut self, _: Request<B>) -> Answer {
+            unreachable!("only its size is asked for")
+        }
+    }
+
+    let whole = under_way(&buttress::stack::ClientStack::new("payments").service(Transport));
+    let over = whole - size_of::<Answer>();
+    println!("a client's stack: {over} bytes beyond the future of its transport");
+    assert!(over <= 512, "{over}");
 }
 
 // Where time stands still, so that no duration needs a bucket that none had before.

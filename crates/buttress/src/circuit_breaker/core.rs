@@ -108,8 +108,13 @@ impl Core {
         (since.as_secs().saturating_mul(1_000_000).saturating_add(since.subsec_micros().into())).min(1000 * NEVER)
     }
 
+    /// The instant so many microseconds after this circuit was made.
+    pub(super) fn at(&self, micros: u64) -> Instant {
+        self.origin + Duration::from_micros(micros)
+    }
+
     pub(super) fn since(&self) -> Instant {
-        self.origin + Duration::from_millis(self.since.load(Ordering::Acquire))
+        self.at(1000 * self.since.load(Ordering::Acquire))
     }
 
     pub(super) fn log(&self) -> MutexGuard<'_, Log> {

@@ -55,24 +55,45 @@ where
     type Output = Result<Response<ObservedBody<R, P, C>>, E>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        self.poll_with(cx, |error| error)
+    }
+}
+
+impl<F, R, E, P, C> ResponseFuture<F, P, C>
+where
+    F: Future<Output = Result<Response<R>, E>>,
+    R: Body,
+    E: fmt::Display + 'static,
+    P: Probe,
+    C: Classify,
+{
+    /// Polls for layers that have errors of their own, so that the answer is not moved once more for their sake.
+    #[inline]
+    pub(crate) fn poll_with<T>(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        map: impl FnOnce(E) -> T,
+    ) -> Poll<Result<Response<ObservedBody<R, P, C>>, T>> {
         let this = self.project();
         let inner = this.inner.as_pin_mut().expect("only the destructor takes the future out");
         let polled = match this.watch {
             Some(watch) => ready!(watch.run(|| inner.poll(cx))),
             None => ready!(inner.poll(cx)),
         };
-        let watch = this.watch.take();
         Poll::Ready(match polled {
             Ok(response) => {
                 let (mut head, body) = response.into_parts();
-                let watch = watch.and_then(|watch| watch.head(&mut head, &body));
+                // In its place, and moved only where it has a body to watch.
+                let goes_on = this.watch.as_mut().is_some_and(|watch| watch.head(&mut head, &body));
+                let watch = if goes_on { this.watch.take() } else { None };
+                *this.watch = None;
                 Ok(Response::from_parts(head, ObservedBody::new(body, watch)))
             }
             Err(error) => {
-                if let Some(mut watch) = watch {
+                if let Some(mut watch) = this.watch.take() {
                     watch.finish(&How::Failed(Fault::new(&error)));
                 }
-                Err(error)
+                Err(map(error))
             }
         })
     }

@@ -73,9 +73,11 @@ impl<P: Probe, C: Classify> Watch<P, C> {
         result
     }
 
-    /// Shows the head to the probe; `None` when the exchange ended with it.
-    pub(super) fn head<B: Body>(mut self, head: &mut response::Parts, body: &B) -> Option<Self> {
-        let probe = self.probe.as_mut()?;
+    /// Shows the head to the probe; false when the exchange ended with it.
+    pub(super) fn head<B: Body>(&mut self, head: &mut response::Parts, body: &B) -> bool {
+        let Some(probe) = &mut self.probe else {
+            return false;
+        };
         let at = clock::now();
         self.exchange.head_at = Some(at);
         self.status = Some(head.status);
@@ -86,13 +88,13 @@ impl<P: Probe, C: Classify> Watch<P, C> {
         probe.head(head, &mut self.exchange);
         if self.is_upgrade(head.status) {
             self.finish_at(&How::Upgraded, at);
-            return None;
+            return false;
         }
         if self.end_with_head || self.has_no_body(head.status) || body.is_end_stream() {
             self.finish_at(&How::Complete { trailers: None }, at);
-            return None;
+            return false;
         }
-        Some(self)
+        true
     }
 
     pub(super) fn delivered(&mut self, bytes: u64) {
