@@ -39,6 +39,7 @@ pin_project! {
 }
 
 impl<F, P: Probe, C: Classify> ResponseFuture<F, P, C> {
+    #[inline]
     pub(crate) fn new(inner: F, watch: Option<Watch<P, C>>) -> Self {
         Self { inner: Some(inner), watch }
     }
@@ -61,15 +62,17 @@ where
             Some(watch) => ready!(watch.run(|| inner.poll(cx))),
             None => ready!(inner.poll(cx)),
         };
-        let watch = this.watch.take();
         Poll::Ready(match polled {
             Ok(response) => {
                 let (mut head, body) = response.into_parts();
-                let watch = watch.and_then(|watch| watch.head(&mut head, &body));
-                Ok(Response::from_parts(head, ObservedBody::new(body, watch)))
+                // In its place: what is moved from here to the body is moved once.
+                if this.watch.as_mut().is_some_and(|watch| !watch.head(&mut head, &body)) {
+                    *this.watch = None;
+                }
+                Ok(Response::from_parts(head, ObservedBody::new(body, this.watch.take())))
             }
             Err(error) => {
-                if let Some(mut watch) = watch {
+                if let Some(mut watch) = this.watch.take() {
                     watch.finish(&How::Failed(Fault::new(&error)));
                 }
                 Err(error)
