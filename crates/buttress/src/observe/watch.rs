@@ -5,7 +5,7 @@ use http::{Method, Request, StatusCode, response};
 use http_body::Body;
 
 use super::layer::Options;
-use super::{End, Exchange, Instant, ObserveLayer, Probe};
+use super::{End, Exchange, Instant, ObserveLayer, Present, Probe};
 use crate::classify::{Classify, Grpc, How, Seen, Verdict, is_grpc};
 use crate::{clock, context};
 
@@ -46,8 +46,9 @@ impl<P: Probe, C: Classify> Watch<P, C> {
             Method::CONNECT => Asked::Connect,
             _ => Asked::Other,
         };
-        let is_grpc = is_grpc(request.headers());
-        let mut exchange = Exchange { started: at, head_at: None, context: None, is_grpc };
+        let present = Present::of(request.headers());
+        let is_grpc = present.may_have(const { Present::names(&["content-type"]) }) && is_grpc(request.headers());
+        let mut exchange = Exchange { started: at, head_at: None, context: None, is_grpc, present };
         let grpc = is_grpc.then_some(Grpc::UNANSWERED);
         let probe = probe(&layer.observer, request, &mut exchange);
         Self {
