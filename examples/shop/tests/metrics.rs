@@ -72,7 +72,7 @@ async fn the_summary_of_the_shop_counts_its_requests() {
 #[tokio::test]
 async fn circuits_and_retries_of_both_clients_are_among_the_metrics() {
     let shop = Open::start().await;
-    // They are read at a tick of the registry's own.
+    // The first requests may not have come yet.
     let page = loop {
         let page = shop.text("/metrics", "text/plain").await;
         if page.contains("buttress_circuit_breaker_calls_total{") && page.contains("buttress_retry_budget_balance{") {

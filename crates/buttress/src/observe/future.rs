@@ -39,6 +39,7 @@ pin_project! {
 }
 
 impl<F, P: Probe, C: Classify> ResponseFuture<F, P, C> {
+    #[inline]
     pub(crate) fn new(inner: F, watch: Option<Watch<P, C>>) -> Self {
         Self { inner: Some(inner), watch }
     }
@@ -83,11 +84,11 @@ where
         Poll::Ready(match polled {
             Ok(response) => {
                 let (mut head, body) = response.into_parts();
-                // In its place, and moved only where it has a body to watch.
-                let goes_on = this.watch.as_mut().is_some_and(|watch| watch.head(&mut head, &body));
-                let watch = if goes_on { this.watch.take() } else { None };
-                *this.watch = None;
-                Ok(Response::from_parts(head, ObservedBody::new(body, watch)))
+                // In its place: what is moved from here to the body is moved once.
+                if this.watch.as_mut().is_some_and(|watch| !watch.head(&mut head, &body)) {
+                    *this.watch = None;
+                }
+                Ok(Response::from_parts(head, ObservedBody::new(body, this.watch.take())))
             }
             Err(error) => {
                 if let Some(mut watch) = this.watch.take() {

@@ -205,6 +205,8 @@ pub struct Trace {
 impl<B> Observe<B> for Trace {
     type Probe = TraceProbe;
 
+    const CHANGES_HEADERS: bool = false;
+
     fn start(&self, request: &mut Request<B>, exchange: &mut Exchange) -> TraceProbe {
         let config = &*self.config;
         let head = RequestHead::of(request);
@@ -233,7 +235,7 @@ impl Trace {
         if let Some(left) = shared.and_then(|shared| shared.restarted_from) {
             links.push(SpanLink::new(left, "restarted"));
         }
-        let mut http = HttpExchange::new(head, exchange.is_grpc, self.config.capture_for(head));
+        let mut http = HttpExchange::new(head, exchange, self.config.capture_for(head));
         if let Some(Resend { count, previous }) = head.extensions.get() {
             http.resend_count = *count;
             links.extend(previous.map(|previous| SpanLink::new(previous, "previous_attempt")));
