@@ -38,6 +38,8 @@ pin_project! {
     }
 }
 
+type Answer<R, P, C, E> = Result<Response<ObservedBody<R, P, C>>, E>;
+
 impl<F, P: Probe, C: Classify> ResponseFuture<F, P, C> {
     #[inline]
     pub(crate) fn new(inner: F, watch: Option<Watch<P, C>>) -> Self {
@@ -74,7 +76,7 @@ where
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         map: impl FnOnce(E) -> T,
-    ) -> Poll<Result<Response<ObservedBody<R, P, C>>, T>> {
+    ) -> Poll<Answer<R, P, C, T>> {
         let this = self.project();
         let inner = this.inner.as_pin_mut().expect("only the destructor takes the future out");
         let polled = match this.watch {
