@@ -1,5 +1,9 @@
 //! What the measuring programs share: a counting allocator, interleaved rounds, and how figures are printed.
 
+pub mod count;
+pub mod subject;
+pub mod time;
+
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 use std::future::Future;
