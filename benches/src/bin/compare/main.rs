@@ -7,8 +7,11 @@ mod baseline;
 mod case;
 mod child;
 mod floor;
+mod forget;
 mod limits;
 mod ours;
+#[cfg(feature = "peers")]
+mod peers;
 mod requests;
 
 use std::collections::HashMap;
@@ -27,6 +30,8 @@ const ROUNDS: usize = 25;
 fn cases() -> Vec<Case> {
     let mut cases = floor::cases();
     cases.extend(ours::cases());
+    #[cfg(feature = "peers")]
+    cases.extend(peers::cases());
     cases
 }
 

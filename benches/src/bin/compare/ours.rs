@@ -9,17 +9,17 @@ use buttress::observe::ObserveLayer;
 use buttress::propagate::PropagateLayer;
 use buttress::retry::RetryLayer;
 use buttress::settings::Settings;
+use buttress::trace::Sampler;
 use buttress_benches::subject::Subject;
 use buttress_otel::ExportSink;
 use http::Response;
 use http_body::Body;
 use opentelemetry_sdk::Resource;
-use opentelemetry_sdk::error::OTelSdkResult;
-use opentelemetry_sdk::trace::{SpanData, SpanExporter};
 use tokio::runtime::Runtime;
 use tower::{Layer, Service, ServiceBuilder};
 
 use crate::case::Case;
+use crate::forget::Forget;
 use crate::requests::{Ask, Kind, bare};
 
 const US: &str = "buttress";
@@ -49,16 +49,6 @@ pub fn cases() -> Vec<Case> {
         Case::new("retry", US, Unsampled, retry),
         Case::new("retry.not_retryable", US, Post, retry),
     ]
-}
-
-/// Takes spans and forgets them.
-#[derive(Debug)]
-struct Forget;
-
-impl SpanExporter for Forget {
-    async fn export(&self, _: Vec<SpanData>) -> OTelSdkResult {
-        Ok(())
-    }
 }
 
 /// The telemetry of a service that exports in batches, what it runs on, and how its spans are taken away.
@@ -114,6 +104,9 @@ fn server_off(case: &Case) -> Box<dyn Subject> {
 /// Retry, breaker, tracing, metrics, injection.
 fn client(case: &Case) -> Box<dyn Subject> {
     let (telemetry, settle) = exporting();
+    // What is served while it calls has been sampled by nobody yet.
+    let sampler = if case.records() { Sampler::always_on() } else { Sampler::always_off() };
+    let telemetry = telemetry.with_sampler(sampler);
     case.settled(telemetry.client("backend").service(bare()), settle)
 }
 
