@@ -61,7 +61,7 @@ impl Probe for PermitProbe {
         let result = match (end.health, end.outcome) {
             _ if matches!(self.said, Said::Refused) => CallResult::Rejected,
             (Health::Well, _) => CallResult::Ok,
-            (Health::Unwell, _) => CallResult::Failed { retry_after: pushback(end).or(self.said.come_again()) },
+            (Health::Unwell, _) => CallResult::Failed { retry_after: pushback(end).or_else(|| self.said.come_again()) },
             (Health::Unknown, Outcome::Cancelled) => CallResult::Cancelled,
             (Health::Unknown, _) if matches!(end.how, How::Failed(fault) if fault.is_refusal()) => CallResult::Rejected,
             // It was there to say so, which is what a probe is to find out; whoever is only asked for what there is not

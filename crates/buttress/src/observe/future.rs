@@ -44,6 +44,8 @@ impl<F, P: Probe, C: Classify> ResponseFuture<F, P, C> {
     }
 }
 
+type Answer<R, P, C> = Response<ObservedBody<R, P, C>>;
+
 impl<F, R, E, P, C> Future for ResponseFuture<F, P, C>
 where
     F: Future<Output = Result<Response<R>, E>>,
@@ -73,7 +75,7 @@ where
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         map: impl FnOnce(E) -> T,
-    ) -> Poll<Result<Response<ObservedBody<R, P, C>>, T>> {
+    ) -> Poll<Result<Answer<R, P, C>, T>> {
         let this = self.project();
         let inner = this.inner.as_pin_mut().expect("only the destructor takes the future out");
         let polled = match this.watch {
