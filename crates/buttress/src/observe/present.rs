@@ -73,7 +73,9 @@ mod tests {
     #[test]
     fn anything_may_be_there_where_there_is_too_much_to_look_at() {
         let mut headers = HeaderMap::new();
-        (0..=MOST).for_each(|_| drop(headers.append(HOST, HeaderValue::from_static("x"))));
+        for _ in 0..=MOST {
+            headers.append(HOST, HeaderValue::from_static("x"));
+        }
         assert!(Present::of(&headers).may_have(Present::names(&["content-type"])));
     }
 }
