@@ -18,6 +18,7 @@ use super::policy::{Because, Decision, Judged, Repeatable, Situation, head_of, i
 use super::resend::Previous;
 use super::service::Ticket;
 use super::{Answer, DoNotRetry, Inbound, Progress, Reason, ReplayBody, deadline, tier};
+use crate::classify::Fault;
 use crate::clock::{self, Instant};
 use crate::observe::RequestHead;
 use crate::signal::Signal;
@@ -262,7 +263,9 @@ where
             }
             Kept::Denied(_) => good,
             Kept::Yes(original) => {
-                original.repeat = None;
+                if good {
+                    original.repeat = None;
+                }
                 good && !policy.is_custom()
             }
         }
@@ -270,6 +273,12 @@ where
 
     /// What to do with an answer that was not final.
     pub(super) fn settle<R: Body>(&mut self, answer: Result<Response<R>, BoxError>, cx: &mut Context<'_>) -> Next<R> {
+        if let Kept::Yes(original) = &mut self.kept
+            && let Some(repeat) = original.repeat.take()
+            && is_refused(&answer)
+        {
+            repeat.unsent();
+        }
         let original = match &self.kept {
             Kept::No => return Next::Return(answer),
             Kept::Denied(repeatable) => return Next::Return(self.denied(*repeatable, answer)),
@@ -382,6 +391,14 @@ fn deadline_of(config: &Config, headers: &HeaderMap, grpc: bool, inbound: Option
     match (own, inbound.and_then(|inbound| inbound.deadline)) {
         (Some(one), Some(other)) => Some(one.min(other)),
         (one, other) => one.or(other),
+    }
+}
+
+/// Whether a layer farther in let nobody through: what was paid for that is given back.
+fn is_refused<R>(answer: &Result<Response<R>, BoxError>) -> bool {
+    match answer {
+        Ok(response) => response.extensions().get() == Some(&DoNotRetry::Rejected),
+        Err(error) => Fault::new(error).is_refusal(),
     }
 }
 

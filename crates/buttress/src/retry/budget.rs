@@ -260,6 +260,11 @@ impl Withdrawal {
     pub(super) fn sent(&mut self) {
         self.sent = true;
     }
+
+    /// Gives it back as if it had not been sent.
+    pub(super) fn unsent(mut self) {
+        self.sent = false;
+    }
 }
 
 impl Drop for Withdrawal {
