@@ -320,7 +320,8 @@ mod measured {
         let charge = telemetry.operation("charge");
         let active =
             telemetry.metrics().up_down_counter("buttress.operation.active").with([("operation.name", "charge")]);
-        charge.run(async { Ok::<_, io::Error>(assert_eq!(active.value(), 1)) }).await.unwrap();
+        let running = charge.run(async { Ok::<_, io::Error>(active.value()) }).await.unwrap();
+        assert_eq!(running, 1);
         charge.run(ready(Err::<(), _>(io::Error::from(io::ErrorKind::TimedOut)))).await.unwrap_err();
         drop(charge.begin());
         assert_eq!(active.value(), 0);
