@@ -14,7 +14,8 @@ use std::task::{Context as TaskContext, Poll, Waker};
 use buttress::context::{Context, TraceContext};
 use buttress::observe::{Exchange, Observe, ObserveLayer};
 use buttress::propagate::{InjectLayer, PropagateLayer};
-use buttress::trace::{LateDecision, Sampler, Spans, TraceLayer};
+use buttress::trace::operation::AnyOutput;
+use buttress::trace::{LateDecision, Operation, Sampler, Spans, TraceLayer};
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Response};
 use http_body::Body;
@@ -259,6 +260,41 @@ fn now<F: Future>(future: F) -> F::Output {
         Poll::Ready(output) => output,
         Poll::Pending => panic!("the answer is ready"),
     }
+}
+
+/// Allocations of one run of an operation below this context, when everything has been used before.
+fn run_allocates(operation: &Operation<AnyOutput>, context: &Context) -> usize {
+    let mut counted = 0;
+    for _ in 0..3 {
+        let before = ALLOCATIONS.get();
+        context.enter(|| {
+            let run = pin!(operation.run(ready(black_box(7))));
+            assert!(run.poll(&mut TaskContext::from_waker(Waker::noop())).is_ready());
+        });
+        counted = ALLOCATIONS.get() - before;
+    }
+    counted
+}
+
+#[test]
+fn an_operation_that_is_not_sampled_allocates_nothing() {
+    let off = Operation::new("charge", &Spans::new()).sampler(Sampler::always_off()).attribute("a", "b").infallible();
+    assert_eq!(run_allocates(&off, &Context::root()), 0);
+    let on = Operation::new("charge", &Spans::new()).infallible();
+    let counted = run_allocates(&on, &Context::root());
+    println!("a sampled operation: {counted}");
+    assert!(counted <= 4, "{counted}");
+}
+
+#[cfg(feature = "telemetry")]
+#[test]
+fn an_operation_that_is_measured_allocates_no_more() {
+    let telemetry = buttress::Telemetry::from_env("test").unwrap().with_sampler(Sampler::always_off());
+    let charge = || telemetry.operation("charge").infallible();
+    assert_eq!(run_allocates(&charge(), &Context::root()), 0);
+    let before = ALLOCATIONS.get();
+    drop(charge());
+    assert_eq!(ALLOCATIONS.get() - before, 0);
 }
 
 #[test]

@@ -12,7 +12,7 @@ use super::debug_header::DebugHeader;
 use super::http::HttpExchange;
 use super::late::LateDecision;
 use super::recording::{Finish, Recording, Subject};
-use super::sampler::{SampleInput, Sampler};
+use super::sampler::Sampler;
 use super::span::{SpanKind, SpanLink};
 use super::spans::Spans;
 use super::started::SamplingResult;
@@ -271,15 +271,7 @@ impl Config {
         if self.debug_header.as_ref().is_some_and(|header| header.is_signed(head.headers)) {
             return true;
         }
-        let input = SampleInput::new(context, self.kind, Some(head), exchange.started);
-        let decision = self.sampler.decide(&input);
-        if decision.rate_limited {
-            self.spans.count_rate_limited();
-        }
-        if let Some(tracestate) = decision.tracestate {
-            context.set_tracestate(tracestate);
-        }
-        decision.sampled
+        self.sampler.settle(context, self.kind, Some(head), exchange.started, &self.spans)
     }
 
     fn capture_for(&self, head: &RequestHead<'_>) -> &Arc<Capture> {
