@@ -49,7 +49,10 @@ struct Inner {
     server: OnceLock<Arc<Requests>>,
     client: OnceLock<Arc<Requests>>,
     unwrapped: Arc<Unwrapped>,
+    /// Held while they are asked: a tick that returns has asked every one.
     sources: Mutex<Vec<Box<dyn Source>>>,
+    /// Apart, so that a source may add another one.
+    added: Mutex<Vec<Box<dyn Source>>>,
     /// Of this crate: cheap enough to be asked by every reader, and changing too fast to be told at a tick.
     live: Mutex<Vec<Box<dyn Source>>>,
     conflicts: Mutex<Vec<String>>,
@@ -97,6 +100,7 @@ impl Registry {
             client: OnceLock::new(),
             unwrapped: Arc::default(),
             sources: Mutex::default(),
+            added: Mutex::default(),
             live: Mutex::default(),
             conflicts: Mutex::default(),
             config,
@@ -135,7 +139,7 @@ impl Registry {
 
     /// Asks this for its numbers at each tick.
     pub fn add_source(&self, source: impl Source + 'static) {
-        self.sources().push(Box::new(source));
+        self.added().push(Box::new(source));
     }
 
     /// Ticks every ten seconds, or as often as [`MetricsConfig::span`] says, from a thread that all registries of the
@@ -150,7 +154,7 @@ impl Registry {
         self.0.live.lock().unwrap_or_else(PoisonError::into_inner).push(Box::new(source));
     }
 
-    /// Asks the sources and moves the windows on.
+    /// Asks the sources and moves the windows on. Not for a source to call: it would wait for itself.
     pub fn tick(&self) {
         self.tick_at(clock::now());
     }
@@ -158,13 +162,10 @@ impl Registry {
     /// As [`tick`](Self::tick), at another time than now: for tests and simulations.
     pub fn tick_at(&self, now: Instant) {
         clock::resync();
-        // Taken out, so that a source may add another one.
-        let mut sources = std::mem::take(&mut *self.sources());
+        let mut sources = self.0.sources.lock().unwrap_or_else(PoisonError::into_inner);
+        sources.append(&mut self.added());
         ask(&mut sources, now);
-        let mut added = self.sources();
-        sources.append(&mut added);
-        *added = sources;
-        drop(added);
+        drop(sources);
         self.0.windows.tick(now);
     }
 
@@ -257,8 +258,8 @@ impl Registry {
         }
     }
 
-    fn sources(&self) -> std::sync::MutexGuard<'_, Vec<Box<dyn Source>>> {
-        self.0.sources.lock().unwrap_or_else(PoisonError::into_inner)
+    fn added(&self) -> std::sync::MutexGuard<'_, Vec<Box<dyn Source>>> {
+        self.0.added.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
