@@ -1,7 +1,28 @@
-//! What only axum needs.
+//! What only axum needs: which route has answered, and extractors of the context.
+//!
+//! [`Context`](crate::context::Context), [`TraceContext`](crate::context::TraceContext) and
+//! [`Baggage`](crate::context::Baggage) are extractors. The first two answer 500 with [`NoContext`] where no layer of this
+//! crate is around the handler; as an `Option` they never fail, and baggage is empty there.
+//!
+//! ```
+//! use axum::{Router, routing::get};
+//! use buttress::context::{Baggage, TraceContext};
+//! use buttress::propagate::PropagateLayer;
+//!
+//! async fn item(trace: TraceContext, baggage: Baggage) -> String {
+//!     format!("{} for {}", trace.trace_id, baggage.get("tenant").unwrap_or_default())
+//! }
+//!
+//! let router: Router = Router::new().route("/items/{id}", get(item)).layer(PropagateLayer::new());
+//! # let _ = router;
+//! ```
+
+mod extract;
 
 use http::{Request, response};
 use tower_layer::Layer;
+
+pub use extract::NoContext;
 
 use crate::observe::{End, Exchange, Observe, ObserveLayer, Observed, Probe, Route};
 
