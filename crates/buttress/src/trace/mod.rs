@@ -37,10 +37,12 @@
 //! | `spans` | the bounded hand-over, the ring, the thread that feeds the sinks |
 //! | `span` | [`SpanRecord`], what sinks get; `json_lines` a sink |
 //! | `connection` | spans of upgraded connections |
+//! | [`database`] | calls to databases: comments, masked texts, wrappers of sqlx and redis |
 
 mod attributes;
 mod capture;
 mod connection;
+pub mod database;
 #[cfg(feature = "debug-header")]
 mod debug_header;
 mod forwarded;
