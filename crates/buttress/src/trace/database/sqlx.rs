@@ -347,14 +347,16 @@ impl<T> Traced<T> {
     }
 }
 
+type Step<DB> = Result<Either<<DB as Database>::QueryResult, <DB as Database>::Row>, Error>;
+
 /// The steps of a statement, counted.
 struct Steps<'e, DB: Database> {
-    inner: BoxStream<'e, Result<Either<DB::QueryResult, DB::Row>, Error>>,
+    inner: BoxStream<'e, Step<DB>>,
     call: Option<Call<Sql>>,
 }
 
 impl<DB: Database> Stream for Steps<'_, DB> {
-    type Item = Result<Either<DB::QueryResult, DB::Row>, Error>;
+    type Item = Step<DB>;
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         let polled = self.inner.as_mut().poll_next(cx);
