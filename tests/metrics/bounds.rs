@@ -3,6 +3,10 @@
 use std::convert::Infallible;
 use std::future::{Ready, ready};
 use std::sync::Arc;
+use std::sync::atomic::{
+    AtomicU64,
+    Ordering::{AcqRel, Acquire},
+};
 
 use buttress::metrics::{MetricsConfig, Registry, RequestMetricsLayer};
 use buttress::observe::Route;
@@ -145,6 +149,23 @@ fn a_source_may_add_another_and_may_panic() {
     // One more each time, from the tick after it was added.
     (0..3).for_each(|_| registry.tick());
     assert_eq!(total(&registry, "late", &[]), 3);
+}
+
+#[test]
+fn a_tick_has_asked_every_source_though_another_thread_ticks_as_well() {
+    let registry = Registry::new();
+    let latest = Arc::new(AtomicU64::new(0));
+    let told = registry.counter("latest").with(());
+    let source = latest.clone();
+    registry.add_source(move |_now| told.advance_to(source.load(Acquire)));
+    let round = || {
+        for _ in 0..10_000 {
+            let mine = latest.fetch_add(1, AcqRel) as i64 + 1;
+            registry.tick();
+            assert!(total(&registry, "latest", &[]) >= mine);
+        }
+    };
+    std::thread::scope(|scope| [scope.spawn(round), scope.spawn(round)].map(|thread| thread.join().unwrap()));
 }
 
 #[test]

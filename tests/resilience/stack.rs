@@ -176,6 +176,19 @@ async fn an_open_circuit_is_not_retried_and_costs_no_budget() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_repeat_that_the_circuit_has_come_to_reject_is_paid_back() {
+    let callee = Callee::new([Does::Answers(503)]);
+    let stack = ClientStack::new("stock").circuit_config(touchy().minimum_calls(1));
+    let before = stack.retries().stats().budget.balance;
+    // The first attempt opens the circuit, which rejects the second.
+    let error = ask(&stack.service(callee.service()), get()).await.unwrap_err();
+    assert!(Rejected::of(&*error).is_some());
+    let stats = stack.retries().stats();
+    assert_eq!((callee.called(), stats.repeats(Reason::Status)), (1, 1));
+    assert_eq!(stats.budget.balance, before);
+}
+
+#[tokio::test(start_paused = true)]
 async fn an_attempt_that_takes_too_long_is_a_timeout_to_span_metrics_circuit_and_retry() {
     let (telemetry, callee) = (telemetry(), Callee::new([Does::Hangs, Does::Answers(200)]));
     let stack = telemetry.client("stock").attempt_timeout(Duration::from_millis(250));
@@ -224,7 +237,6 @@ async fn circuit_and_retries_are_among_the_metrics_once_and_tell_signals() {
     for _ in 0..3 {
         let _ = ask(&client, get()).await;
     }
-    telemetry.metrics().tick();
     let metrics = telemetry.metrics();
     let failed = [("buttress.circuit_breaker.name", "stock"), ("buttress.circuit_breaker.result", "failed")];
     assert_eq!(total(metrics, "buttress.circuit_breaker.calls", &failed), 4);

@@ -25,6 +25,8 @@ pub use fault::Fault;
 #[cfg(feature = "circuit-breaker")]
 pub(crate) use fault::REFUSED;
 pub(crate) use grpc::is_grpc;
+#[cfg(feature = "retry")]
+pub(crate) use grpc::is_grpc_type;
 pub use grpc::{Grpc, GrpcCode};
 #[cfg(feature = "circuit-breaker")]
 pub(crate) use wrapper::{Layered, Wrapper, know};

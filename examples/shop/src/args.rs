@@ -58,10 +58,11 @@ pub(crate) fn parse(mut args: impl Iterator<Item = String>) -> Result<Command, S
     Ok(Command::Run { run_for, seed })
 }
 
-const DURATIONS: &str = "a whole number with its unit, 100ms to 24h, such as 10s, 500ms or 1m";
+pub(crate) const DURATIONS: &str = "a whole number with its unit, 100ms to 24h, such as 10s, 500ms or 1m";
 const SEEDS: &str = "a whole number from 0 to 18446744073709551615";
 
-fn duration(text: &str) -> Option<Duration> {
+/// A duration in the words of the command line and of the pages.
+pub(crate) fn duration(text: &str) -> Option<Duration> {
     let unit_at = text.find(|character: char| !character.is_ascii_digit())?;
     let (number, unit) = text.split_at(unit_at);
     let millis: u64 = match unit {

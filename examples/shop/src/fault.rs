@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Copy, Debug, PartialEq, Deserialize, Serialize)]
 pub(crate) struct Fault {
     pub(crate) kind: Kind,
-    /// For `slow`.
+    /// For `slow` and `brownout`.
     #[serde(default = "some_delay")]
     pub(crate) ms: u64,
     /// The share of the requests that it strikes.
@@ -35,10 +35,12 @@ pub(crate) enum Kind {
     Hang,
     /// Begins an answer and breaks off in its body.
     Break,
+    /// Answers late, and every second answer is 503, or UNAVAILABLE.
+    Brownout,
 }
 
 fn some_delay() -> u64 {
-    300
+    400
 }
 
 fn every_request() -> f64 {
@@ -69,6 +71,9 @@ impl fmt::Display for Fault {
             Kind::Errors => write!(f, "errors for {percent:.0} % of the requests"),
             Kind::Hang => write!(f, "no answer to {percent:.0} % of the requests"),
             Kind::Break => write!(f, "{percent:.0} % of the answers break off in their body"),
+            Kind::Brownout => {
+                write!(f, "brown-out: {} ms slower for {percent:.0} % of the requests, half of which fail", self.ms)
+            }
         }
     }
 }
@@ -90,39 +95,70 @@ struct State {
     /// Grows by the share with each request; each whole number that it passes is a strike. No dice, so that a share is
     /// exact and a run can be repeated.
     due: f64,
+    /// Whether the next brown-out strike is a late error, and not only late.
+    fails_next: bool,
+}
+
+/// What one request gets.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct Strike {
+    kind: Kind,
+    late: Duration,
+    /// Answers an error: 503, or UNAVAILABLE.
+    pub(crate) fails: bool,
+}
+
+impl Strike {
+    /// Breaks off in the body of its answer.
+    pub(crate) fn breaks(&self) -> bool {
+        self.kind == Kind::Break
+    }
+
+    /// What the answer has to wait for; for ever where there is none.
+    pub(crate) async fn wait(&self) {
+        match self.kind {
+            Kind::Hang => pending().await,
+            _ => tokio::time::sleep(self.late).await,
+        }
+    }
 }
 
 impl Default for Switch {
     fn default() -> Self {
-        Self(Arc::new(Mutex::new(State { fault: Fault::NONE, due: 0.0 })))
+        Self(Arc::new(Mutex::new(State { fault: Fault::NONE, due: 0.0, fails_next: true })))
     }
 }
 
 impl Switch {
     pub(crate) fn set(&self, fault: Fault) {
-        self.with(|state| *state = State { fault, due: 0.0 });
+        self.with(|state| *state = State { fault, due: 0.0, fails_next: true });
     }
 
     pub(crate) fn fault(&self) -> Fault {
         self.with(|state| state.fault)
     }
 
-    /// What strikes the request that is here now. The delays are over when this resolves.
-    pub(crate) async fn strike(&self) -> Kind {
-        let fault = self.with(|state| {
+    /// What strikes the request that is here now.
+    pub(crate) fn strike(&self) -> Strike {
+        self.with(|state| {
             state.due += state.fault.share;
             if state.due < 1.0 {
-                return Fault::NONE;
+                return Strike { kind: Kind::None, late: Duration::ZERO, fails: false };
             }
             state.due -= 1.0;
-            state.fault
-        });
-        match fault.kind {
-            Kind::Slow => tokio::time::sleep(Duration::from_millis(fault.ms)).await,
-            Kind::Hang => pending().await,
-            Kind::None | Kind::Errors | Kind::Break => {}
-        }
-        fault.kind
+            let Fault { kind, ms, .. } = state.fault;
+            let (late, fails) = match kind {
+                Kind::Slow => (ms, false),
+                Kind::Errors => (0, true),
+                Kind::Brownout => {
+                    let fails = state.fails_next;
+                    state.fails_next = !fails;
+                    (ms, fails)
+                }
+                Kind::None | Kind::Hang | Kind::Break => (0, false),
+            };
+            Strike { kind, late: Duration::from_millis(late), fails }
+        })
     }
 
     fn with<R>(&self, work: impl FnOnce(&mut State) -> R) -> R {

@@ -26,7 +26,8 @@ use tonic::transport::{Channel, Endpoint, Server};
 use tonic_prost::ProstCodec;
 use tower::{Service, service_fn};
 
-use crate::fault::{Kind, Switch, broken_body};
+use crate::circuits::Upstream;
+use crate::fault::{Switch, broken_body};
 
 const LOOK: &str = "/shop.Inventory/Look";
 const RESERVE: &str = "/shop.Inventory/Reserve";
@@ -38,6 +39,8 @@ pub(crate) const ITEMS: [(&str, &str, u64); 4] = [
     ("desk", "a desk of oak", 34_900),
     ("shelf", "a shelf for the books", 8_900),
 ];
+/// How long a caller waits for all attempts together.
+const PATIENCE: Duration = Duration::from_millis(600);
 const FULL_STOCK: u32 = 60;
 /// What reading the shelf list takes.
 const WORK: Duration = Duration::from_millis(2);
@@ -101,22 +104,23 @@ impl Service<Request<Body>> for Inventory {
                 RESERVE => true,
                 _ => return Ok(Status::unimplemented("the methods are Look and Reserve").into_http()),
             };
-            let strike = inventory.faults.strike().await;
+            let strike = inventory.faults.strike();
+            strike.wait().await;
             let answer = service_fn(move |ask: tonic::Request<Ask>| {
                 let inventory = inventory.clone();
                 async move {
                     tokio::time::sleep(WORK).await;
-                    match strike {
-                        Kind::Errors => Err(Status::unavailable("the stock list is locked")),
-                        _ => inventory.answer(&ask.into_inner(), reserve).map(tonic::Response::new),
+                    if strike.fails {
+                        return Err(Status::unavailable("the stock list is locked"));
                     }
+                    inventory.answer(&ask.into_inner(), reserve).map(tonic::Response::new)
                 }
             });
             let answer = GrpcServer::new(ProstCodec::<Item, Ask>::default()).unary(answer, request).await;
-            Ok(match strike {
-                Kind::Break => answer.map(|_| Body::new(broken_body(b"\0", Status::aborted("the connection broke")))),
-                _ => answer,
-            })
+            if strike.breaks() {
+                return Ok(answer.map(|_| Body::new(broken_body(b"\0", Status::aborted("the connection broke")))));
+            }
+            Ok(answer)
         })
     }
 }
@@ -145,10 +149,14 @@ pub(crate) struct Client(GrpcClient<ClientService<TonicChannel<Channel>>>);
 
 impl Client {
     /// Connects with the first call.
-    pub(crate) fn new(origin: &Uri, telemetry: &Telemetry) -> Self {
-        // Around the channel: retries, a circuit, for each attempt a span, and its context in the headers that leave.
-        let channel = telemetry.client("inventory").tonic(Endpoint::from(origin.clone()).connect_lazy());
-        Self(GrpcClient::with_origin(channel, origin.clone()))
+    pub(crate) fn new(origin: &Uri, telemetry: &Telemetry) -> (Self, Upstream) {
+        // Around the channel: a deadline, which goes out as `grpc-timeout`; retries, of what gRPC says was not done; a
+        // circuit; and for each attempt a span and its context in the headers that leave. No timeout of an attempt: who
+        // has not heard of a reservation cannot know whether it was made.
+        let stack = telemetry.client("inventory").deadline(PATIENCE);
+        let upstream = Upstream { circuit: stack.circuit().clone(), retries: stack.retries().clone() };
+        let channel = stack.tonic(Endpoint::from(origin.clone()).connect_lazy());
+        (Self(GrpcClient::with_origin(channel, origin.clone())), upstream)
     }
 
     pub(crate) async fn look(&self, item: String) -> Result<Item, Status> {

@@ -182,15 +182,20 @@ pub(crate) async fn weather(faults: Faults, run_for: Duration, tell: impl Fn(&st
         ("payments", payments, hangs),
         ("inventory", inventory, hangs),
     ];
-    // Calm for a tenth, eight faults of a tenth each with calm for their second half, calm for the last tenth.
-    let tenth = run_for / 10;
-    sleep(tenth).await;
+    // Calm for one part of sixteen, eight faults of a part each with calm at their end, a brown-out of two, and five of
+    // calm: in ten seconds the circuit that has opened has time to close.
+    let part = run_for / 16;
+    sleep(part).await;
     for (service, switch, fault) in plan {
         tell(service, fault);
         switch.set(fault);
-        sleep(tenth.mul_f64(0.6)).await;
+        sleep(part.mul_f64(0.6)).await;
         switch.set(Fault::NONE);
-        sleep(tenth.mul_f64(0.4)).await;
+        sleep(part.mul_f64(0.4)).await;
     }
-    sleep(tenth).await;
+    for fault in [Fault { kind: Kind::Brownout, ms: 400, share: 1.0 }, Fault::NONE] {
+        tell("payments", fault);
+        payments.set(fault);
+        sleep(if fault == Fault::NONE { part * 5 } else { part * 2 }).await;
+    }
 }

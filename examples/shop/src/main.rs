@@ -1,6 +1,8 @@
 //! A shop of three services that call each other, seen by buttress.
 
 mod args;
+mod charges;
+mod circuits;
 mod debug;
 mod fault;
 mod inventory;
@@ -19,7 +21,8 @@ use tokio::sync::watch;
 use tokio::time::{Instant, sleep};
 
 use args::Command;
-use load::Pace;
+use circuits::Heard;
+use load::{Pace, Tally};
 use report::Counts;
 use shop::Shop;
 
@@ -68,18 +71,25 @@ async fn open(port: u16) -> Result<Shop, Box<dyn Error>> {
 /// Gentle load until Ctrl-C.
 async fn stay_open(shop: Shop, seed: u64) -> Result<(), Box<dyn Error>> {
     println!("{}", report::welcome(shop.address));
+    let heard = Heard::listen(shop.signals(), Instant::now());
     let (stop, stopped) = watch::channel(false);
     let load = tokio::spawn(load::drive(shop.address, Pace::GENTLE, seed, stopped));
     asked_to_stop().await?;
     println!("\nClosing.");
     stop.send_replace(true);
     let tally = load.await?;
-    let (traces, telemetries) = (shop.traces.clone(), shop.telemetries.clone());
-    shop.close().await;
-    let collected = traces.lock();
-    let counts = Counts::of(tally, &collected, &telemetries);
+    let counts = close(shop, heard, tally).await;
     println!("{}", serde_json::to_string(&counts)?);
     Ok(())
+}
+
+/// Closes the shop, and counts what there was.
+async fn close(shop: Shop, heard: Heard, tally: Tally) -> Counts {
+    let (traces, circuits, telemetries) = (shop.traces.clone(), shop.circuits.clone(), shop.telemetries.clone());
+    shop.close().await;
+    let transitions = heard.transitions().await;
+    let collected = traces.lock();
+    Counts::of(tally, &collected, &telemetries, &circuits, transitions)
 }
 
 async fn asked_to_stop() -> std::io::Result<()> {
@@ -100,6 +110,7 @@ async fn asked_to_stop() -> std::io::Result<()> {
 async fn run(shop: Shop, run_for: Duration, seed: u64) -> Result<(), Box<dyn Error>> {
     println!("The shop is open on http://{} for {run_for:?}.\n", shop.address);
     let began = Instant::now();
+    let heard = Heard::listen(shop.signals(), began);
     let (stop, stopped) = watch::channel(false);
     let load = tokio::spawn(load::drive(shop.address, Pace::BUSY, seed, stopped));
     load::weather(shop.faults.clone(), run_for, |service, fault| {
@@ -110,11 +121,10 @@ async fn run(shop: Shop, run_for: Duration, seed: u64) -> Result<(), Box<dyn Err
     let tally = load.await?;
     let took = began.elapsed();
     settle(&shop, tally.requests - tally.lost).await;
-    let (traces, telemetries) = (shop.traces.clone(), shop.telemetries.clone());
-    shop.close().await;
-    let collected = traces.lock();
-    println!("\n{}", report::text(tally, &collected, took));
-    println!("{}", serde_json::to_string(&Counts::of(tally, &collected, &telemetries))?);
+    let traces = shop.traces.clone();
+    let counts = close(shop, heard, tally).await;
+    println!("\n{}", report::text(tally, &counts, &traces.lock(), took));
+    println!("{}", serde_json::to_string(&counts)?);
     Ok(())
 }
 

@@ -9,6 +9,7 @@ use buttress::context::SpanId;
 use buttress::trace::SpanKind;
 use serde::Serialize;
 
+use crate::circuits::Circuits;
 use crate::load::Tally;
 use crate::traces::{Collected, Operation, Outcomes, Seen, Told};
 
@@ -20,10 +21,21 @@ pub(crate) struct Counts {
     cross_service_traces: u64,
     spans: u64,
     dropped_spans: u64,
+    /// Calls that a circuit did not let through.
+    rejected: u64,
+    /// Requests that were sent again.
+    retried: u64,
+    circuit_transitions: u64,
 }
 
 impl Counts {
-    pub(crate) fn of(tally: Tally, collected: &Collected, telemetries: &[(&'static str, Telemetry)]) -> Self {
+    pub(crate) fn of(
+        tally: Tally,
+        collected: &Collected,
+        telemetries: &[(&'static str, Telemetry)],
+        circuits: &Circuits,
+        circuit_transitions: u64,
+    ) -> Self {
         let stats: Vec<_> = telemetries.iter().map(|(_, telemetry)| telemetry.spans().stats()).collect();
         Self {
             requests: tally.requests,
@@ -31,12 +43,15 @@ impl Counts {
             cross_service_traces: collected.cross_service,
             spans: stats.iter().map(|stats| stats.recorded).sum(),
             dropped_spans: stats.iter().map(|stats| stats.dropped).sum(),
+            rejected: circuits.rejected(),
+            retried: circuits.retried(),
+            circuit_transitions,
         }
     }
 }
 
 /// The part for eyes.
-pub(crate) fn text(tally: Tally, collected: &Collected, took: Duration) -> String {
+pub(crate) fn text(tally: Tally, counts: &Counts, collected: &Collected, took: Duration) -> String {
     let Tally { requests, answered, failed, hung_up, lost } = tally;
     let mut text = format!(
         "{requests} requests in {:.1} s: {answered} answered, {failed} failed, {hung_up} hung up",
@@ -45,7 +60,11 @@ pub(crate) fn text(tally: Tally, collected: &Collected, took: Duration) -> Strin
     if lost > 0 {
         text += &format!(", {lost} lost");
     }
-    text += ".\n\n";
+    let Counts { rejected, retried, circuit_transitions, .. } = counts;
+    text += &format!(
+        ".\nTo the other services: {retried} repeated, {rejected} rejected by a circuit; \
+         {circuit_transitions} changes of circuits.\n\n"
+    );
     text += &table(&collected.operations);
     let crossing = collected.latest().find(|(_, spans)| spans.len() == 5);
     if let Some((id, spans)) = crossing {
@@ -130,7 +149,13 @@ Order something; the answer's x-trace-id is the trace to look at
   curl -i http://{shop}/orders -H 'content-type: application/json' -d '{{\"item\":\"lamp\",\"quantity\":2}}'
   curl http://{shop}/items/chair
 
-Let something go wrong (payments or inventory; slow, errors, hang, break, none)
+Let the payments brown out, watch their circuit open here and there, and recover
+  curl -X POST 'http://{shop}/faults/payments?kind=brownout'
+  curl http://{shop}/circuits                  state, last trip, window, counts, retry budget
+  curl -X POST 'http://{shop}/faults/payments?kind=none'
+  curl -X POST 'http://{shop}/circuits/payments?force=open&for=10s'   (open, closed, release, reset)
+
+Let something else go wrong (payments or inventory; slow, errors, hang, break, none)
   curl -X POST 'http://{shop}/faults/payments?kind=slow&ms=300&share=0.3'
   curl -X POST 'http://{shop}/faults/inventory?kind=errors'
   curl -X POST 'http://{shop}/faults/payments?kind=none'

@@ -7,10 +7,12 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use buttress::Telemetry;
+use buttress::signal::Signals;
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
+use crate::circuits::Circuits;
 use crate::fault::Faults;
 use crate::storefront::Storefront;
 use crate::traces::{INVENTORY, PAYMENTS, STOREFRONT, Traces};
@@ -24,6 +26,7 @@ pub(crate) struct Shop {
     pub(crate) address: SocketAddr,
     pub(crate) faults: Faults,
     pub(crate) traces: Traces,
+    pub(crate) circuits: Circuits,
     /// Each with its service.
     pub(crate) telemetries: [(&'static str, Telemetry); 3],
     /// Callers before callees, so that none stops while somebody needs it.
@@ -68,23 +71,32 @@ impl Shop {
         let faults = Faults::default();
         let [front_at, stock_at, money_at] = listeners;
         let address = front_at.local_addr()?;
-        let calls = Storefront {
-            inventory: inventory::Client::new(&format!("http://{}", stock_at.local_addr()?).parse()?, &front),
-            payments: payments::Client::new(money_at.local_addr()?, &front)?,
-        };
+        let (inventory, to_stock) =
+            inventory::Client::new(&format!("http://{}", stock_at.local_addr()?).parse()?, &front);
+        let (payments, to_money) = payments::Client::new(money_at.local_addr()?, &front)?;
+        let calls = Storefront { inventory, payments };
+        let circuits = Circuits([to_stock, to_money]);
         let telemetries = [(STOREFRONT, front.clone()), (INVENTORY, stock.clone()), (PAYMENTS, money.clone())];
         let pages = debug::Pages { shop: address, traces: traces.clone(), telemetries: telemetries.clone() };
+        let switches = circuits.clone().router();
 
         let (all, for_stock, for_money) = (faults.clone(), faults.inventory.clone(), faults.payments.clone());
         let services = [
-            Service::start(STOREFRONT, |stop| storefront::serve(front_at, front, calls, all, pages, stop)),
+            Service::start(STOREFRONT, |stop| {
+                storefront::serve(front_at, front, calls, all, pages.router().merge(switches), stop)
+            }),
             Service::start(INVENTORY, |stop| inventory::serve(stock_at, stock, for_stock, stop)),
             Service::start(PAYMENTS, async |stop| {
                 payments::serve(money_at, money, for_money, stop).await;
                 Ok::<_, std::convert::Infallible>(())
             }),
         ];
-        Ok(Self { address, faults, traces, telemetries, services })
+        Ok(Self { address, faults, traces, circuits, telemetries, services })
+    }
+
+    /// Where the storefront's clients tell what happens to them.
+    pub(crate) fn signals(&self) -> &Signals {
+        self.telemetries[0].1.signals()
     }
 
     /// Stops the services, callers first, and delivers what the telemetry has. Says on stderr what did not go well.

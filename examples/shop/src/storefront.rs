@@ -1,27 +1,29 @@
 //! The storefront: axum. Takes orders, asks the others, and shows what has happened.
 
+use std::error::Error;
 use std::future::Future;
 use std::net::SocketAddr;
-use std::time::Duration;
 
 use axum::extract::{Path, Query, State};
 use axum::http::StatusCode;
+use axum::http::header::RETRY_AFTER;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
+use buttress::circuit_breaker::Rejected;
+use buttress::context::TraceId;
+use buttress::retry::{TierLayer, TimedOut};
 use buttress::{Telemetry, context};
 use serde::Deserialize;
 use serde_json::json;
 use tokio::net::TcpListener;
-use tokio::time::timeout;
 use tonic::Code;
 
 use crate::fault::{Fault, Faults, Switch};
 use crate::inventory::Item;
-use crate::{debug, inventory, payments};
+use crate::payments::Charged;
+use crate::{inventory, payments};
 
-/// How long another service may take for its whole answer.
-const PATIENCE: Duration = Duration::from_millis(600);
 const MOST_AT_ONCE: u32 = 20;
 
 /// Whom it calls.
@@ -37,13 +39,15 @@ pub(crate) async fn serve(
     telemetry: Telemetry,
     storefront: Storefront,
     faults: Faults,
-    debug: debug::Pages,
+    pages: Router,
     stop: impl Future<Output = ()> + Send + 'static,
 ) -> std::io::Result<()> {
     let shop = Router::new()
         .route("/items/{id}", get(item))
         .route("/orders", post(order))
-        // Outside the handlers: they run in the caller's trace and are timed to the last byte.
+        // Around the handlers: what their clients have given up for good is told to the caller, who need not try again.
+        .layer(TierLayer::new())
+        // Outside of that: the handlers run in the caller's trace and are timed to the last byte.
         .layer(telemetry.server())
         .with_state(storefront);
     let switches = Router::new()
@@ -51,7 +55,7 @@ pub(crate) async fn serve(
         .route("/faults/{service}", post(switch_fault))
         .with_state(faults);
     // Merged after the layer, so that looking at the shop leaves no spans.
-    let app = shop.merge(switches).merge(debug.router());
+    let app = shop.merge(switches).merge(pages);
     let app = app.into_make_service_with_connect_info::<SocketAddr>();
     axum::serve(listener, app).with_graceful_shutdown(stop).await
 }
@@ -68,7 +72,7 @@ fn one() -> u32 {
 }
 
 async fn item(State(storefront): State<Storefront>, Path(id): Path<String>) -> Result<Response, Refusal> {
-    let Item { id, title, cents, in_stock } = patiently("inventory", storefront.inventory.look(id)).await??;
+    let Item { id, title, cents, in_stock } = storefront.inventory.look(id).await?;
     Ok(Json(json!({ "id": id, "title": title, "cents": cents, "in_stock": in_stock })).into_response())
 }
 
@@ -76,50 +80,86 @@ async fn item(State(storefront): State<Storefront>, Path(id): Path<String>) -> R
 async fn order(State(storefront): State<Storefront>, Json(order): Json<Order>) -> Result<Response, Refusal> {
     let Order { item, quantity } = order;
     if quantity == 0 || quantity > MOST_AT_ONCE {
-        return Err(Refusal(StatusCode::UNPROCESSABLE_ENTITY, format!("quantity is 1 to {MOST_AT_ONCE}")));
+        return Err(Refusal::new(StatusCode::UNPROCESSABLE_ENTITY, format!("quantity is 1 to {MOST_AT_ONCE}")));
     }
     if let Some(context) = context::current() {
         context.set_attribute("shop.item", item.clone());
         context.set_attribute("shop.quantity", quantity);
     }
-    let reserved = patiently("inventory", storefront.inventory.reserve(item, quantity)).await??;
+    // Made here, once, so that whatever is repeated below is the same order to the payments.
+    // 128 random bits; not the id of the trace, which a customer may send with several orders.
+    let order = TraceId::random().to_string();
+    let reserved = storefront.inventory.reserve(item, quantity).await?;
     let cents = reserved.cents * u64::from(quantity);
-    match patiently("payments", storefront.payments.charge(cents)).await? {
-        Ok(StatusCode::OK) => {
-            let body = json!({ "item": reserved.id, "quantity": quantity, "cents": cents, "status": "charged" });
+    match storefront.payments.charge(&order, cents).await {
+        Ok(Charged::Yes(charge)) => {
+            let body = json!({
+                "order": order,
+                "item": reserved.id,
+                "quantity": quantity,
+                "cents": cents,
+                "charge": charge,
+                "status": "charged",
+            });
             Ok((StatusCode::CREATED, Json(body)).into_response())
         }
-        Ok(StatusCode::PAYMENT_REQUIRED) => {
-            Err(Refusal(StatusCode::PAYMENT_REQUIRED, "the card was declined".to_owned()))
-        }
-        Ok(status) => Err(Refusal(StatusCode::BAD_GATEWAY, format!("payments answered {status}"))),
-        Err(_) => Err(Refusal(StatusCode::BAD_GATEWAY, "payments broke off".to_owned())),
+        Ok(Charged::Declined) => Err(Refusal::new(StatusCode::PAYMENT_REQUIRED, "the card was declined")),
+        Ok(Charged::Other(status)) => Err(Refusal::new(StatusCode::BAD_GATEWAY, format!("payments answered {status}"))),
+        Err(error) => Err(Refusal::of_no_answer(&*error)
+            .unwrap_or_else(|| Refusal::new(StatusCode::BAD_GATEWAY, "payments broke off"))),
     }
 }
 
-async fn patiently<T>(service: &str, call: impl Future<Output = T>) -> Result<T, Refusal> {
-    let late = |_| Refusal(StatusCode::GATEWAY_TIMEOUT, format!("{service} took longer than {PATIENCE:?}"));
-    timeout(PATIENCE, call).await.map_err(late)
+/// Why there is no answer, or not the one that was hoped for.
+struct Refusal {
+    status: StatusCode,
+    why: String,
+    /// In seconds.
+    retry_after: Option<u64>,
 }
 
-/// Why there is no answer, or not the one that was hoped for.
-struct Refusal(StatusCode, String);
+impl Refusal {
+    fn new(status: StatusCode, why: impl Into<String>) -> Self {
+        Self { status, why: why.into(), retry_after: None }
+    }
+
+    /// For a call that was not made, or was given up.
+    fn of_no_answer(error: &(dyn Error + 'static)) -> Option<Self> {
+        if let Some(rejected) = Rejected::of(error) {
+            // Up to the next whole second, and never none: who comes back at once comes too early.
+            let seconds = rejected.retry_after.as_millis().div_ceil(1000).max(1);
+            let retry_after = Some(u64::try_from(seconds).unwrap_or(u64::MAX));
+            return Some(Self { retry_after, ..Self::new(StatusCode::SERVICE_UNAVAILABLE, rejected.to_string()) });
+        }
+        let timed_out = TimedOut::of(error)?;
+        Some(Self::new(StatusCode::GATEWAY_TIMEOUT, timed_out.to_string()))
+    }
+}
 
 impl IntoResponse for Refusal {
     fn into_response(self) -> Response {
-        let Self(status, why) = self;
-        (status, Json(json!({ "error": why }))).into_response()
+        let Self { status, why, retry_after } = self;
+        let mut response = (status, Json(json!({ "error": why }))).into_response();
+        if let Some(seconds) = retry_after {
+            response.headers_mut().insert(RETRY_AFTER, seconds.into());
+        }
+        response
     }
 }
 
 impl From<tonic::Status> for Refusal {
     fn from(status: tonic::Status) -> Self {
+        if let Some(refusal) = Self::of_no_answer(&status) {
+            return refusal;
+        }
         let answer = match status.code() {
             Code::NotFound => StatusCode::NOT_FOUND,
             Code::FailedPrecondition => StatusCode::CONFLICT,
-            _ => return Self(StatusCode::BAD_GATEWAY, format!("inventory answered {:?}", status.code())),
+            // tonic's server gives up by itself at the deadline that it was told, and may be a moment earlier.
+            Code::DeadlineExceeded | Code::Cancelled => StatusCode::GATEWAY_TIMEOUT,
+            _ => return Self::new(StatusCode::BAD_GATEWAY, format!("inventory answered {:?}", status.code())),
         };
-        Self(answer, status.message().to_owned())
+        Self::new(answer, status.message())
     }
 }
 
@@ -136,9 +176,9 @@ async fn switch_fault(
     let switch: &Switch = match service.as_str() {
         "inventory" => &faults.inventory,
         "payments" => &faults.payments,
-        _ => return Err(Refusal(StatusCode::NOT_FOUND, "the services are inventory and payments".to_owned())),
+        _ => return Err(Refusal::new(StatusCode::NOT_FOUND, "the services are inventory and payments")),
     };
-    fault.check().map_err(|wrong| Refusal(StatusCode::BAD_REQUEST, wrong.to_owned()))?;
+    fault.check().map_err(|wrong| Refusal::new(StatusCode::BAD_REQUEST, wrong))?;
     switch.set(fault);
     Ok(show_faults(State(faults)).await)
 }

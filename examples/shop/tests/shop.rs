@@ -1,27 +1,15 @@
 //! Runs the shop as anybody would: as a program of its own, seen from outside.
 
-use std::process::{Output, Stdio};
-use std::time::Duration;
+mod rig;
 
-use bytes::Bytes;
-use http::{Request, StatusCode};
-use http_body_util::{BodyExt, Full};
-use hyper_util::client::legacy::Client;
-use hyper_util::rt::TokioExecutor;
+use std::process::Output;
+
+use http::StatusCode;
 use serde_json::Value;
-use tokio::io::{AsyncBufReadExt, BufReader, Lines};
-use tokio::process::{Child, ChildStdout, Command};
+use tokio::process::Command;
 use tokio::time::timeout;
 
-/// Longer than anything here takes on a machine that is busy with other things.
-const PATIENCE: Duration = Duration::from_secs(60);
-
-fn shop(args: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_shop"));
-    // What the developer has set must not change what is asserted here.
-    command.args(args).env_clear().env("PORT", "0").kill_on_drop(true);
-    command
-}
+use rig::{Open, PATIENCE, find, shop};
 
 async fn run(args: &[&str]) -> Output {
     timeout(PATIENCE, shop(args).output()).await.expect("ends in time").expect("starts")
@@ -47,6 +35,8 @@ async fn a_run_counts_each_request_once_and_links_the_services() {
     assert_eq!(number(&counts["dropped_spans"]), 0, "{counts}");
     // Server span of the storefront, client and server span of both calls.
     assert!(number(&counts["spans"]) >= 5 * crossing, "{counts}");
+    assert!(number(&counts["retried"]) > 0, "what failed by chance was repeated: {counts}");
+    assert!(counts["rejected"].is_u64() && counts["circuit_transitions"].is_u64(), "{counts}");
     assert!(!stdout.contains("lost"), "{stdout}");
 }
 
@@ -68,58 +58,10 @@ async fn wrong_arguments_are_told_with_what_is_accepted() {
     assert!(run(&["--help"]).await.status.success());
 }
 
-/// A shop that stays open until it is dropped.
-struct Open {
-    child: Child,
-    stdout: Lines<BufReader<ChildStdout>>,
-    url: String,
-}
-
-impl Open {
-    async fn start() -> Self {
-        let mut child = shop(&[]).stdout(Stdio::piped()).spawn().expect("starts");
-        let mut stdout = BufReader::new(child.stdout.take().expect("piped")).lines();
-        let first = timeout(PATIENCE, stdout.next_line()).await.expect("speaks in time").expect("reads");
-        let first = first.expect("says where it is");
-        let url = first.split_whitespace().find(|word| word.starts_with("http://")).expect("an URL").to_owned();
-        Self { child, stdout, url }
-    }
-
-    async fn ask(&self, request: http::request::Builder, body: &'static str) -> (http::response::Parts, Value) {
-        let client = Client::builder(TokioExecutor::new()).build_http::<Full<Bytes>>();
-        let request = request.body(Full::from(body)).expect("a request");
-        let response = timeout(PATIENCE, client.request(request)).await.expect("in time").expect("an answer");
-        let (head, body) = response.into_parts();
-        let body = body.collect().await.expect("a body").to_bytes();
-        (head, serde_json::from_slice(&body).expect("JSON"))
-    }
-
-    async fn get(&self, path: &str) -> (http::response::Parts, Value) {
-        self.ask(Request::get(format!("{}{path}", self.url)), "").await
-    }
-
-    async fn post(&self, path: &str) -> (http::response::Parts, Value) {
-        self.ask(Request::post(format!("{}{path}", self.url)), "").await
-    }
-
-    /// Orders a lamp, and answers with the spans of that.
-    async fn order(&self) -> (StatusCode, Vec<Value>) {
-        let request = Request::post(format!("{}/orders", self.url)).header("content-type", "application/json");
-        let (head, _) = self.ask(request, r#"{"item":"lamp"}"#).await;
-        let id = head.headers["x-trace-id"].to_str().expect("text").to_owned();
-        let (_, spans) = self.get(&format!("/debug/traces/{id}")).await;
-        (head.status, spans.as_array().expect("spans").clone())
-    }
-}
-
-fn find<'a>(spans: &'a [Value], service: &str, kind: u64) -> Vec<&'a Value> {
-    spans.iter().filter(|span| span["service"] == service && span["kind"] == kind).collect()
-}
-
 #[tokio::test]
 async fn one_trace_is_linked_across_the_three_services() {
     let open = Open::start().await;
-    let (status, spans) = open.order().await;
+    let (status, spans) = open.traced_order().await;
     assert_eq!(status, StatusCode::CREATED);
     assert_eq!(spans.len(), 5, "{spans:#?}");
 
@@ -142,6 +84,10 @@ async fn one_trace_is_linked_across_the_three_services() {
 #[tokio::test]
 async fn faults_are_switched_while_it_runs_and_seen_in_the_traces() {
     let open = Open::start().await;
+    // What the callers come to is not to hang on how many of them there were before.
+    for service in ["payments", "inventory"] {
+        open.post(&format!("/circuits/{service}?force=closed")).await;
+    }
     let (_, none) = open.get("/faults").await;
     assert_eq!(none["payments"]["kind"], "none");
 
@@ -154,7 +100,7 @@ async fn faults_are_switched_while_it_runs_and_seen_in_the_traces() {
     ] {
         let (_, faults) = open.post(&format!("/faults/payments?kind={kind}")).await;
         assert_eq!(faults["inventory"]["kind"], "none");
-        let (answered, spans) = open.order().await;
+        let (answered, spans) = open.traced_order().await;
         assert_eq!(answered, status, "{kind}");
         let served = find(&spans, "payments", 2)[0];
         assert_eq!(served["outcome"], outcome, "{kind}: {served:#}");
@@ -165,7 +111,7 @@ async fn faults_are_switched_while_it_runs_and_seen_in_the_traces() {
 
     open.post("/faults/payments?kind=none").await;
     open.post("/faults/inventory?kind=errors").await;
-    let (answered, spans) = open.order().await;
+    let (answered, spans) = open.traced_order().await;
     assert_eq!(answered, StatusCode::BAD_GATEWAY);
     assert_eq!(find(&spans, "inventory", 2)[0]["attributes"]["rpc.status_code"], "UNAVAILABLE");
     assert!(find(&spans, "payments", 2).is_empty());
@@ -184,7 +130,7 @@ async fn faults_are_switched_while_it_runs_and_seen_in_the_traces() {
 #[tokio::test]
 async fn an_interrupt_closes_the_shop_and_counts() {
     let mut open = Open::start().await;
-    open.order().await;
+    open.traced_order().await;
     let id = open.child.id().expect("runs").to_string();
     let told = Command::new("kill").args(["-INT", &id]).status().await.expect("kill is there");
     assert!(told.success());

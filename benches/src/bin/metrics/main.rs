@@ -2,25 +2,26 @@
 //!
 //! `cargo run --release --manifest-path benches/Cargo.toml --bin metrics [-- --json] [record|window|scrape|heap]`
 
-mod count;
 mod exchange;
 mod heap;
 mod ours;
 mod peers;
 mod registries;
+mod rounds;
 mod scrape;
-mod time;
 mod window;
 mod workload;
 
-use buttress_benches::{Counting, allocations, print};
-use workload::Subject;
+use buttress_benches::subject::Subject;
+use buttress_benches::{Counting, allocations, count, print};
 
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
 
 /// Nanoseconds that a record of ours may take, with one thread and with two.
 const RECORD_NANOS: f64 = 35.0;
+/// Records that valgrind sees.
+const COUNTED: usize = 1 << 13;
 
 fn main() {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -29,7 +30,7 @@ fn main() {
     {
         let subjects = group_of(group);
         let subject = subjects.iter().find(|subject| subject.name() == name).expect("the parent names a subject");
-        return count::child(subject.as_ref());
+        return count::child(subject.as_ref(), COUNTED, 1);
     }
     let json = arguments.iter().any(|argument| argument == "--json");
     let asked: Vec<&String> = arguments.iter().filter(|argument| !argument.starts_with("--")).collect();
@@ -74,9 +75,9 @@ fn group_of(group: &str) -> Vec<Box<dyn Subject>> {
 /// The first of a group is what is taken off the others.
 fn record(json: bool, group: &str) {
     let subjects = group_of(group);
-    let one = time::one_thread(&subjects);
-    let two = time::two_threads(&subjects);
-    let counts = subjects.iter().map(|subject| count::instructions(group, subject.name()));
+    let one = rounds::one_thread(&subjects);
+    let two = rounds::two_threads(&subjects);
+    let counts = subjects.iter().map(|subject| instructions(group, subject.name()));
     let counts: Vec<Option<f64>> = counts.collect();
     if counts[0].is_none() {
         eprintln!("no valgrind, no instructions");
@@ -105,6 +106,10 @@ fn record(json: bool, group: &str) {
     }
 }
 
+fn instructions(group: &str, name: &str) -> Option<f64> {
+    count::instructions(&["--count", group, name], COUNTED)
+}
+
 fn allocations_of(subject: &dyn Subject) -> f64 {
     const RECORDS: usize = 10_000;
     let mut counted = 0;
@@ -119,8 +124,8 @@ fn allocations_of(subject: &dyn Subject) -> f64 {
 /// The whole layer over the bare service.
 fn layer(json: bool) {
     let subjects = group_of("layer");
-    let times = time::one_thread(&subjects);
-    let counts: Vec<_> = subjects.iter().map(|subject| count::instructions("layer", subject.name())).collect();
+    let times = rounds::one_thread(&subjects);
+    let counts: Vec<_> = subjects.iter().map(|subject| instructions("layer", subject.name())).collect();
     print(json, "layer.ns", "buttress", times[1].least - times[0].least, "ns", None);
     let added = allocations_of(subjects[1].as_ref()) - allocations_of(subjects[0].as_ref());
     print(json, "layer.allocations", "buttress", added, "allocations", None);

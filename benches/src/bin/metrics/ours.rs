@@ -8,13 +8,14 @@ use buttress::context::{Context, TraceContext, TraceFlags};
 use buttress::metrics::{LabelValue, Registry, RequestMetrics, RequestMetricsLayer, RouteMetrics};
 use buttress::observe::{Observe, Probe, Route};
 use buttress_benches::finish;
+use buttress_benches::subject::{Body, Subject};
 use bytes::Bytes;
 use http::{HeaderValue, Method, Request, Response, StatusCode, response};
 use http_body_util::{BodyExt, Full};
 use tower::{Layer, Service, service_fn};
 
 use crate::exchange::{Shape, with_end};
-use crate::workload::{Body, METHODS, Plain, Record, STATUSES, Subject, WORKLOAD, sets};
+use crate::workload::{METHODS, Plain, Record, STATUSES, WORKLOAD, sets};
 
 const HEADERS: [(&str, &str); 6] = [
     ("host", "shop.example:8080"),

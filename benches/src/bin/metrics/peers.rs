@@ -2,6 +2,7 @@
 
 use std::sync::LazyLock;
 
+use buttress_benches::subject::Subject;
 use metrics::with_local_recorder;
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle, PrometheusRecorder};
 use opentelemetry::KeyValue;
@@ -11,7 +12,7 @@ use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::histogram::Histogram;
 
-use crate::workload::{BOUNDS, Plain, Record, Subject, sets, status_text};
+use crate::workload::{BOUNDS, Plain, Record, sets, status_text};
 
 const LABELS: [&str; 3] = ["http_request_method", "http_route", "http_response_status_code"];
 

@@ -4,10 +4,10 @@ use std::hint::black_box;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use buttress_benches::time::{median, thread_time};
 use buttress_benches::{allocations, print};
 
 use crate::registries::{ALL, Make, Registered, Render};
-use crate::time::{median, thread_time};
 use crate::workload::WORKLOAD;
 
 const FAMILIES: usize = 100;

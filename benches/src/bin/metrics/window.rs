@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use buttress::window::{Precision, SlidingWindow, Span};
 use buttress_benches::print;
+use buttress_benches::time::{median, thread_time};
 use tokio::time::Instant;
 
-use crate::time::{median, thread_time};
 use crate::workload::Random;
 
 const TICKS: u32 = 30;

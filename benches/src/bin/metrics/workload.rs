@@ -5,6 +5,8 @@ use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
+use buttress_benches::subject::{Body, Subject};
+
 pub const METHODS: [&str; 2] = ["GET", "POST"];
 pub const STATUSES: [u16; 2] = [200, 404];
 pub const ROUTES: usize = 16;
@@ -30,20 +32,6 @@ pub struct Event {
     route: u8,
     status: u8,
     time: u8,
-}
-
-/// Takes what makes so many records.
-pub type Body<'a> = dyn FnMut(&mut dyn FnMut(usize)) + 'a;
-
-/// A subject of measurement: something that records.
-pub trait Subject: Sync {
-    fn name(&self) -> &'static str;
-
-    /// Gets ready on this thread, and hands over what makes so many records.
-    fn enter(&self, body: &mut Body<'_>);
-
-    /// Does what recording has put off.
-    fn settle(&self) {}
 }
 
 /// One whose record is a closure.

@@ -59,7 +59,7 @@ impl Circuit {
         let admission = self.core().admit(shard, micros / 1000);
         let ticket = self.0.tickets.of(shard, || self.ticket());
         match admission {
-            Ok(admitted) => Ok(Permit::new(Arc::clone(ticket), admitted, now, micros)),
+            Ok(admitted) => Ok(Permit::new(Arc::clone(ticket), admitted, micros)),
             Err((wait, because)) => Err(Rejected {
                 name: Arc::clone(&ticket.name),
                 key: ticket.key.clone(),

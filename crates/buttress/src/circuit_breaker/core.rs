@@ -1,7 +1,7 @@
 //! A circuit's word and all that belongs to it: admission, outcomes, and the step from one state to the next.
 
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, TryLockError};
 use std::time::Duration;
 
 use super::config::{Cancellation, CircuitConfig};
@@ -108,8 +108,13 @@ impl Core {
         (since.as_secs().saturating_mul(1_000_000).saturating_add(since.subsec_micros().into())).min(1000 * NEVER)
     }
 
+    /// The instant so many microseconds after this circuit was made.
+    pub(super) fn at(&self, micros: u64) -> Instant {
+        self.origin + Duration::from_micros(micros)
+    }
+
     pub(super) fn since(&self) -> Instant {
-        self.origin + Duration::from_millis(self.since.load(Ordering::Acquire))
+        self.at(1000 * self.since.load(Ordering::Acquire))
     }
 
     pub(super) fn log(&self) -> MutexGuard<'_, Log> {
@@ -357,7 +362,10 @@ impl Core {
         };
         self.slow.store(slow, Ordering::Relaxed);
         let (started, ended) = self.under_way();
-        let stuck = self.stuck().look(now, started, ended, slow);
+        // Whoever is at it looks for all: no call waits for another.
+        let Some(mut history) = self.try_stuck() else { return false };
+        let stuck = history.look(now, started, ended, slow);
+        drop(history);
         // Nobody knows what is long where none has ended.
         let is_known = usual.is_some() || self.config.slow_calls.is_some();
         if !is_known || stuck < self.config.minimum() {
@@ -371,6 +379,14 @@ impl Core {
     fn under_way(&self) -> (u64, u64) {
         let ended = Kind::ALL.map(|kind| self.outcomes.total(Total::Counted(kind))).iter().sum();
         (self.outcomes.total(Total::Started), ended)
+    }
+
+    fn try_stuck(&self) -> Option<MutexGuard<'_, Stuck>> {
+        match self.stuck.try_lock() {
+            Ok(stuck) => Some(stuck),
+            Err(TryLockError::Poisoned(poisoned)) => Some(poisoned.into_inner()),
+            Err(TryLockError::WouldBlock) => None,
+        }
     }
 
     fn stuck(&self) -> MutexGuard<'_, Stuck> {

@@ -1,7 +1,7 @@
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll};
 
 use http::Response;
 use http_body::Body;
@@ -59,13 +59,14 @@ where
     type Output = Result<Response<ObservedBody<R, P, C>>, A::Error<E>>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        Poll::Ready(match self.project().state.project() {
-            StateProj::Called { future } => ready!(future.poll(cx)).map_err(A::inner),
+        match self.project().state.project() {
+            StateProj::Called { future } => future.poll_with(cx, A::inner),
             StateProj::Refused { refusal, is_grpc } => {
                 let (refuse, rejected) = refusal.take().expect("polled after it was done");
-                refuse.refuse(rejected, *is_grpc).map(|response| response.map(|()| ObservedBody::empty()))
+                let answer = refuse.refuse(rejected, *is_grpc);
+                Poll::Ready(answer.map(|response| response.map(|()| ObservedBody::empty())))
             }
-        })
+        }
     }
 }
 

@@ -140,8 +140,8 @@
 //!
 //! While the circuit is closed and calls go well, a call reads two words that nobody writes and writes words of its own
 //! thread only: no lock, no allocation, and no cache line that threads pass around. Failures and slow calls share a ring.
-//! A lock is taken when the state changes, and about every 30 ms when it is time to look for stuck calls. Time is told to
-//! the millisecond.
+//! A lock is taken when the state changes; one that is about every 30 ms tried, to look for stuck calls, nobody waits for.
+//! Time is told to the millisecond.
 //!
 //! # Sources
 //!

@@ -21,8 +21,7 @@ pub(super) struct Ticket {
 #[must_use = "dropped at once, the call counts as cancelled"]
 pub struct Permit {
     ticket: Arc<Ticket>,
-    start: Instant,
-    /// The same, since the circuit was made.
+    /// When it was let in, since the circuit was made: half the size of an instant, and subtracted in one step.
     micros: u64,
     generation: u32,
     role: Role,
@@ -30,8 +29,8 @@ pub struct Permit {
 }
 
 impl Permit {
-    pub(super) fn new(ticket: Arc<Ticket>, (role, generation): (Role, u32), start: Instant, micros: u64) -> Self {
-        Self { ticket, start, micros, generation, role, is_reported: false }
+    pub(super) fn new(ticket: Arc<Ticket>, (role, generation): (Role, u32), micros: u64) -> Self {
+        Self { ticket, micros, generation, role, is_reported: false }
     }
 
     /// What came of the call. Whether it was slow follows from the time since its admission.
@@ -56,9 +55,9 @@ impl Permit {
         self.role == Role::LetThrough
     }
 
-    /// When it was let in.
-    pub const fn start(&self) -> Instant {
-        self.start
+    /// When it was let in, to the microsecond.
+    pub fn start(&self) -> Instant {
+        self.ticket.core.at(self.micros)
     }
 
     #[inline]

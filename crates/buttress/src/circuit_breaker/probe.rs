@@ -12,37 +12,56 @@ use crate::observe::{End, Exchange, Health, How, Outcome, Probe};
 #[derive(Debug)]
 pub struct PermitProbe {
     permit: Permit,
-    retry_after: Option<Duration>,
+    said: Said,
+}
+
+/// What the head of the answer says beside its status. No larger than the one duration in it.
+#[derive(Clone, Copy, Debug)]
+enum Said {
+    Nothing,
+    ComeAgain(Duration),
     /// A circuit farther in did not make the call.
-    refused: bool,
+    Refused,
 }
 
 impl PermitProbe {
     pub(super) const fn new(permit: Permit) -> Self {
-        Self { permit, retry_after: None, refused: false }
+        Self { permit, said: Said::Nothing }
+    }
+}
+
+impl Said {
+    fn of(hint: Option<Hint>) -> Self {
+        hint.and_then(Hint::wait).map_or(Self::Nothing, Self::ComeAgain)
+    }
+
+    const fn come_again(self) -> Option<Duration> {
+        match self {
+            Self::ComeAgain(after) => Some(after),
+            Self::Nothing | Self::Refused => None,
+        }
     }
 }
 
 impl Probe for PermitProbe {
     fn head(&mut self, head: &mut response::Parts, exchange: &mut Exchange) {
-        self.refused = head.extensions.get::<Refused>().is_some();
-        if exchange.is_grpc {
-            self.retry_after = Hint::of_grpc(&head.headers).and_then(Hint::wait);
-        } else if head.status.is_server_error() || head.status.is_client_error() {
-            self.retry_after = Hint::of_http(&head.headers).and_then(Hint::wait);
-        }
+        let failed = head.status.is_server_error() || head.status.is_client_error();
+        self.said = if head.extensions.get::<Refused>().is_some() {
+            Said::Refused
+        } else if exchange.is_grpc {
+            Said::of(Hint::of_grpc(&head.headers))
+        } else if failed {
+            Said::of(Hint::of_http(&head.headers))
+        } else {
+            Said::Nothing
+        };
     }
 
     fn end(self, end: &End<'_>) {
-        let trailers = match end.how {
-            How::Complete { trailers } => *trailers,
-            _ => None,
-        };
-        let pushback = trailers.and_then(Hint::of_grpc).and_then(Hint::wait);
         let result = match (end.health, end.outcome) {
-            _ if self.refused => CallResult::Rejected,
+            _ if matches!(self.said, Said::Refused) => CallResult::Rejected,
             (Health::Well, _) => CallResult::Ok,
-            (Health::Unwell, _) => CallResult::Failed { retry_after: pushback.or(self.retry_after) },
+            (Health::Unwell, _) => CallResult::Failed { retry_after: pushback(end).or_else(|| self.said.come_again()) },
             (Health::Unknown, Outcome::Cancelled) => CallResult::Cancelled,
             (Health::Unknown, _) if matches!(end.how, How::Failed(fault) if fault.is_refusal()) => CallResult::Rejected,
             // It was there to say so, which is what a probe is to find out; whoever is only asked for what there is not
@@ -52,4 +71,12 @@ impl Probe for PermitProbe {
         };
         self.permit.report(result, end.at);
     }
+}
+
+/// What gRPC's trailers say about coming again.
+fn pushback(end: &End<'_>) -> Option<Duration> {
+    let How::Complete { trailers: Some(trailers) } = end.how else {
+        return None;
+    };
+    Hint::of_grpc(trailers).and_then(Hint::wait)
 }

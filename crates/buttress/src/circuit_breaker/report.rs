@@ -1,4 +1,4 @@
-//! Circuits among the metrics. What they count is read at each tick, so that calls pay nothing for it.
+//! Circuits among the metrics. What they count is read when somebody looks, so that calls pay nothing for it.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -12,7 +12,7 @@ impl Circuit {
     /// [module](crate::circuit_breaker#seen).
     pub fn report(&self, registry: &Registry) {
         let (families, circuit) = (Families::new(registry), self.clone());
-        registry.add_source(move |now| families.put(&circuit, now));
+        registry.add_live_source(move |now| families.put(&circuit, now));
     }
 }
 
@@ -20,7 +20,7 @@ impl Circuits {
     /// Reports each of these circuits, also those to come, into a registry.
     pub fn report(&self, registry: &Registry) {
         let (families, circuits) = (Families::new(registry), self.clone());
-        registry.add_source(move |now| {
+        registry.add_live_source(move |now| {
             for circuit in circuits.all() {
                 families.put(&circuit, now);
             }
@@ -37,7 +37,7 @@ impl<F> FallbackLayer<F> {
             .description("Calls that a fallback was asked to answer")
             .with([(NAME, name)]);
         let used = Arc::clone(&self.used);
-        registry.add_source(move |_now| fallbacks.advance_to(used.load(Ordering::Relaxed)));
+        registry.add_live_source(move |_now| fallbacks.advance_to(used.load(Ordering::Relaxed)));
     }
 }
 
@@ -66,11 +66,9 @@ impl Families {
         Self {
             state: registry
                 .gauge("buttress.circuit_breaker.state")
-                .unit("1")
                 .description("0 while calls pass, 1 while they are rejected, 0.5 while a few find out"),
             in_state: registry
                 .gauge("buttress.circuit_breaker.in_state")
-                .unit("1")
                 .description("1 for the state the circuit is in, 0 for each other"),
             time_in_state: registry
                 .gauge("buttress.circuit_breaker.time_in_state")

@@ -1,7 +1,7 @@
 use std::fmt;
 
 use http::header::CONTENT_TYPE;
-use http::{HeaderMap, StatusCode};
+use http::{HeaderMap, HeaderValue, StatusCode};
 
 /// A gRPC status code, 0 to 16.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -144,11 +144,15 @@ impl Grpc {
 }
 
 /// Whether a request is gRPC: `application/grpc`, alone or with a `+codec`, but not gRPC-Web.
+#[inline]
 pub(crate) fn is_grpc(headers: &HeaderMap) -> bool {
-    let Some(value) = headers.get(CONTENT_TYPE) else {
-        return false;
-    };
-    match value.as_bytes().strip_prefix(b"application/grpc") {
+    headers.get(CONTENT_TYPE).is_some_and(is_grpc_type)
+}
+
+/// The same of its content type.
+#[inline]
+pub(crate) fn is_grpc_type(content_type: &HeaderValue) -> bool {
+    match content_type.as_bytes().strip_prefix(b"application/grpc") {
         Some(rest) => matches!(rest.first(), None | Some(b'+' | b';' | b' ')),
         None => false,
     }

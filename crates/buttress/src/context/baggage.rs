@@ -8,7 +8,7 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 
 use super::list;
 
-pub(crate) const BAGGAGE: HeaderName = HeaderName::from_static("baggage");
+pub(crate) static BAGGAGE: HeaderName = HeaderName::from_static("baggage");
 
 /// Names and values that travel with the trace, in the order in which they came.
 ///
@@ -68,11 +68,11 @@ impl Baggage {
     ///
     /// A single header that needs no change is kept as it is, without copying it.
     pub fn from_headers(headers: &HeaderMap) -> Self {
-        let mut values = headers.get_all(BAGGAGE).iter();
+        let mut values = headers.get_all(&BAGGAGE).iter();
         match (values.next(), values.next()) {
             (None, _) => Self::default(),
             (Some(value), None) if passes_unchanged(value.as_bytes()) => Self(Some(value.clone())),
-            _ => Self::parse(headers.get_all(BAGGAGE).iter().map(HeaderValue::as_bytes)),
+            _ => Self::parse(headers.get_all(&BAGGAGE).iter().map(HeaderValue::as_bytes)),
         }
     }
 

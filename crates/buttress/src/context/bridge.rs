@@ -27,6 +27,7 @@ pub fn install_bridge(bridge: impl ContextBridge) -> Result<(), BridgeInstalled>
     BRIDGE.set(Box::new(bridge)).map_err(|_| BridgeInstalled)
 }
 
+#[inline]
 pub(super) fn installed() -> Option<&'static dyn ContextBridge> {
     BRIDGE.get().map(|bridge| &**bridge)
 }

@@ -8,9 +8,10 @@ use std::task::{self, Poll};
 use pin_project_lite::pin_project;
 use tokio::task::JoinHandle;
 
+use super::Context;
 #[cfg(any(feature = "metrics", all(feature = "trace", feature = "retry")))]
 use super::TraceContext;
-use super::{Context, bridge};
+use super::bridge::{self, ContextBridge};
 
 thread_local! {
     static CURRENT: RefCell<Option<Context>> = const { RefCell::new(None) };
@@ -83,11 +84,17 @@ fn trace_if_sampled() -> Option<TraceContext> {
 /// Runs `work` with the context of `slot` as the current one, and leaves the slot as it was.
 ///
 /// The context moves in and out instead of being cloned, since this runs at every poll.
+#[inline]
 pub(crate) fn enter<R>(slot: &mut Option<Context>, work: impl FnOnce() -> R) -> R {
-    let Some(bridge) = bridge::installed() else {
-        let _swapped = Swapped::new(slot);
-        return work();
-    };
+    if let Some(bridge) = bridge::installed() {
+        return enter_bridged(bridge, slot, work);
+    }
+    let _swapped = Swapped::new(slot);
+    work()
+}
+
+#[inline(never)]
+fn enter_bridged<R>(bridge: &dyn ContextBridge, slot: &mut Option<Context>, work: impl FnOnce() -> R) -> R {
     let bridged = slot.clone();
     let _swapped = Swapped::new(slot);
     let Some(context) = bridged else {
@@ -111,6 +118,7 @@ pub(crate) fn enter<R>(slot: &mut Option<Context>, work: impl FnOnce() -> R) -> 
 struct Swapped<'a>(&'a mut Option<Context>);
 
 impl<'a> Swapped<'a> {
+    #[inline]
     fn new(slot: &'a mut Option<Context>) -> Self {
         swap(slot);
         Self(slot)
@@ -118,6 +126,7 @@ impl<'a> Swapped<'a> {
 }
 
 impl Drop for Swapped<'_> {
+    #[inline]
     fn drop(&mut self) {
         swap(self.0);
     }

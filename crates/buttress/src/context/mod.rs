@@ -323,9 +323,9 @@ impl Context {
         trace: TraceContext,
         parent: Option<SpanId>,
         origin: Origin,
-        shared: Option<Shared>,
+        shared: Option<Arc<Shared>>,
     ) -> Self {
-        Self { trace, parent, origin, shared: shared.map(Arc::new), annotations: None }
+        Self { trace, parent, origin, shared, annotations: None }
     }
 }
 

@@ -8,7 +8,7 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 use super::id::{SpanId, TraceId};
 use super::{hex, list};
 
-pub(crate) const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
+pub(crate) static TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 const VERSION_00_LENGTH: usize = 55;
 
 /// The flags of a `traceparent`; bits that level 2 does not name are not kept.
@@ -122,7 +122,7 @@ impl TraceContext {
     ///
     /// [`TraceparentError`] when the value is malformed or there is more than one.
     pub fn from_headers(headers: &HeaderMap) -> Result<Option<Self>, TraceparentError> {
-        let mut values = headers.get_all(TRACEPARENT).iter();
+        let mut values = headers.get_all(&TRACEPARENT).iter();
         match (values.next(), values.next()) {
             (None, _) => Ok(None),
             (Some(value), None) => Self::parse(value.as_bytes()).map(Some),

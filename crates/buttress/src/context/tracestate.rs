@@ -6,7 +6,7 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 
 use super::list;
 
-pub(crate) const TRACESTATE: HeaderName = HeaderName::from_static("tracestate");
+pub(crate) static TRACESTATE: HeaderName = HeaderName::from_static("tracestate");
 
 /// The members of a `tracestate`, most recent first.
 ///
@@ -58,12 +58,12 @@ impl TraceState {
     ///
     /// As [`TraceState::parse`].
     pub fn from_headers(headers: &HeaderMap) -> Result<Self, TraceStateError> {
-        let mut values = headers.get_all(TRACESTATE).iter();
+        let mut values = headers.get_all(&TRACESTATE).iter();
         let Some(first) = values.next() else {
             return Ok(Self::default());
         };
         if values.next().is_some() {
-            return Self::parse(headers.get_all(TRACESTATE).iter().map(HeaderValue::as_bytes));
+            return Self::parse(headers.get_all(&TRACESTATE).iter().map(HeaderValue::as_bytes));
         }
         let members = Members::read([first.as_bytes()])?;
         if members.length() == first.len() && members.fits() {

@@ -12,7 +12,9 @@ use super::requests::{Failure, Interned, Key, KnownMethod, Requests, Scheme, Sid
 use super::source::{OpenStream, StreamKind, StreamMetrics};
 use crate::classify::{GrpcCode, How, HttpClassifier};
 use crate::observe::peer::{self, X_FORWARDED_PROTO};
-use crate::observe::{End, Exchange, KnownMethods, Observe, ObserveLayer, Observed, Probe, RequestHead, Route};
+use crate::observe::{
+    End, Exchange, KnownMethods, Observe, ObserveLayer, Observed, Present, Probe, RequestHead, Route,
+};
 use crate::shard::{self, Shard};
 
 /// Counts and times each exchange.
@@ -141,9 +143,11 @@ pub struct RequestMetrics {
 impl<B> Observe<B> for RequestMetrics {
     type Probe = RequestMetricsProbe;
 
+    const CHANGES_HEADERS: bool = false;
+
     fn start(&self, request: &mut Request<B>, exchange: &mut Exchange) -> RequestMetricsProbe {
         let config = Shard::mine().pick(&self.copies);
-        RequestMetricsProbe::start(config, &RequestHead::of(request), exchange.is_grpc)
+        RequestMetricsProbe::start(config, &RequestHead::of(request), exchange)
     }
 }
 
@@ -160,8 +164,8 @@ pub struct RequestMetricsProbe {
 }
 
 impl RequestMetricsProbe {
-    fn start(config: &Arc<Config>, head: &RequestHead<'_>, is_grpc: bool) -> Self {
-        let key = config.key_of(head, is_grpc);
+    fn start(config: &Arc<Config>, head: &RequestHead<'_>, exchange: &Exchange) -> Self {
+        let key = config.key_of(head, exchange.present, exchange.is_grpc);
         if key.method == KnownMethod::OTHER {
             config.requests.note_unknown_method(head.method);
         }
@@ -224,7 +228,7 @@ impl Probe for RequestMetricsProbe {
 
 impl Config {
     /// What the head of a request tells.
-    pub(super) fn key_of(&self, head: &RequestHead<'_>, is_grpc: bool) -> Key {
+    pub(super) fn key_of(&self, head: &RequestHead<'_>, present: Present, is_grpc: bool) -> Key {
         let route = match self.requests.side() {
             _ if is_grpc => self.requests.known_rpc_method(rpc_method(head)),
             Side::Server => Route::text_of(head.extensions).map(|template| self.requests.route(template)),
@@ -234,7 +238,7 @@ impl Config {
         Key {
             is_grpc,
             method: self.requests.method(head.method, &self.known_methods),
-            scheme: self.scheme_of(head),
+            scheme: self.scheme_of(head, present),
             version: head.version,
             route: route.unwrap_or(Interned::NONE),
             host: self.host_of(head),
@@ -252,9 +256,10 @@ impl Config {
         }
     }
 
-    fn scheme_of(&self, head: &RequestHead<'_>) -> Scheme {
+    fn scheme_of(&self, head: &RequestHead<'_>, present: Present) -> Scheme {
+        let is_forwarded = present.may_have(const { Present::names(&["forwarded", "x-forwarded-proto"]) });
         let forwarded = match self.requests.side() {
-            Side::Server if !head.headers.is_empty() => {
+            Side::Server if is_forwarded => {
                 peer::scheme(head.headers.get(FORWARDED), head.headers.get(X_FORWARDED_PROTO))
             }
             _ => None,

@@ -49,7 +49,12 @@ struct Inner {
     server: OnceLock<Arc<Requests>>,
     client: OnceLock<Arc<Requests>>,
     unwrapped: Arc<Unwrapped>,
+    /// Held while they are asked: a tick that returns has asked every one.
     sources: Mutex<Vec<Box<dyn Source>>>,
+    /// Apart, so that a source may add another one.
+    added: Mutex<Vec<Box<dyn Source>>>,
+    /// Of this crate: cheap enough to be asked by every reader, and changing too fast to be told at a tick.
+    live: Mutex<Vec<Box<dyn Source>>>,
     conflicts: Mutex<Vec<String>>,
 }
 
@@ -95,6 +100,8 @@ impl Registry {
             client: OnceLock::new(),
             unwrapped: Arc::default(),
             sources: Mutex::default(),
+            added: Mutex::default(),
+            live: Mutex::default(),
             conflicts: Mutex::default(),
             config,
         }))
@@ -132,7 +139,7 @@ impl Registry {
 
     /// Asks this for its numbers at each tick.
     pub fn add_source(&self, source: impl Source + 'static) {
-        self.sources().push(Box::new(source));
+        self.added().push(Box::new(source));
     }
 
     /// Ticks every ten seconds, or as often as [`MetricsConfig::span`] says, from a thread that all registries of the
@@ -141,7 +148,13 @@ impl Registry {
         ticker::keep(self);
     }
 
-    /// Asks the sources and moves the windows on.
+    /// Adds a source that is asked whenever somebody reads.
+    #[cfg(any(feature = "circuit-breaker", feature = "retry"))]
+    pub(crate) fn add_live_source(&self, source: impl Source + 'static) {
+        self.0.live.lock().unwrap_or_else(PoisonError::into_inner).push(Box::new(source));
+    }
+
+    /// Asks the sources and moves the windows on. Not for a source to call: it would wait for itself.
     pub fn tick(&self) {
         self.tick_at(clock::now());
     }
@@ -149,21 +162,16 @@ impl Registry {
     /// As [`tick`](Self::tick), at another time than now: for tests and simulations.
     pub fn tick_at(&self, now: Instant) {
         clock::resync();
-        // Taken out, so that a source may add another one.
-        let mut sources = std::mem::take(&mut *self.sources());
-        for source in &mut sources {
-            // A source that panics must not end the thread that ticks for everybody.
-            let _ = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| source.tick(now)));
-        }
-        let mut added = self.sources();
-        sources.append(&mut added);
-        *added = sources;
-        drop(added);
+        let mut sources = self.0.sources.lock().unwrap_or_else(PoisonError::into_inner);
+        sources.append(&mut self.added());
+        ask(&mut sources, now);
+        drop(sources);
         self.0.windows.tick(now);
     }
 
     /// Every number there is now.
     pub fn snapshot(&self) -> Snapshot {
+        ask(&mut self.0.live.lock().unwrap_or_else(PoisonError::into_inner), clock::now());
         let mut families: Vec<_> = self.0.families.iter().map(|(_, family)| family.snapshot()).collect();
         let mut overflowed: Vec<Overflowed> =
             self.0.families.iter().filter_map(|(_, family)| family.overflowed()).collect();
@@ -250,8 +258,15 @@ impl Registry {
         }
     }
 
-    fn sources(&self) -> std::sync::MutexGuard<'_, Vec<Box<dyn Source>>> {
-        self.0.sources.lock().unwrap_or_else(PoisonError::into_inner)
+    fn added(&self) -> std::sync::MutexGuard<'_, Vec<Box<dyn Source>>> {
+        self.0.added.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A source that panics must not end the thread that ticks for everybody, nor a scrape.
+fn ask(sources: &mut [Box<dyn Source>], now: Instant) {
+    for source in sources {
+        let _ = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| source.tick(now)));
     }
 }
 

@@ -12,7 +12,7 @@ use super::layer::{Config, RequestMetricsLayer};
 use super::registry::Registry;
 use super::requests::Key;
 use crate::classify::is_grpc;
-use crate::observe::{CountedBody, KnownMethods, ReadEnd, RequestHead};
+use crate::observe::{CountedBody, KnownMethods, Present, ReadEnd, RequestHead};
 
 /// Records `http.server.request.body.size` or `http.client.request.body.size`: the bytes that were read of each request,
 /// whatever it announced.
@@ -89,7 +89,7 @@ where
     }
 
     fn call(&mut self, request: Request<B>) -> S::Future {
-        let key = self.config.key_of(&RequestHead::of(&request), is_grpc(request.headers()));
+        let key = self.config.key_of(&RequestHead::of(&request), Present::UNKNOWN, is_grpc(request.headers()));
         let watch = BodySize { config: Arc::clone(&self.config), key };
         self.inner.call(request.map(|body| CountedBody::new(body, watch)))
     }

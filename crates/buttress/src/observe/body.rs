@@ -39,6 +39,7 @@ pin_project! {
 }
 
 impl<B, P: Probe, C: Classify> ObservedBody<B, P, C> {
+    #[inline]
     pub(super) fn new(inner: B, watch: Option<Watch<P, C>>) -> Self {
         Self { inner: Some(inner), watch }
     }

@@ -38,7 +38,10 @@ pin_project! {
     }
 }
 
+type Answer<R, P, C, E> = Result<Response<ObservedBody<R, P, C>>, E>;
+
 impl<F, P: Probe, C: Classify> ResponseFuture<F, P, C> {
+    #[inline]
     pub(crate) fn new(inner: F, watch: Option<Watch<P, C>>) -> Self {
         Self { inner: Some(inner), watch }
     }
@@ -55,24 +58,45 @@ where
     type Output = Result<Response<ObservedBody<R, P, C>>, E>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        self.poll_with(cx, |error| error)
+    }
+}
+
+impl<F, R, E, P, C> ResponseFuture<F, P, C>
+where
+    F: Future<Output = Result<Response<R>, E>>,
+    R: Body,
+    E: fmt::Display + 'static,
+    P: Probe,
+    C: Classify,
+{
+    /// Polls for layers that have errors of their own, so that the answer is not moved once more for their sake.
+    #[inline]
+    pub(crate) fn poll_with<T>(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        map: impl FnOnce(E) -> T,
+    ) -> Poll<Answer<R, P, C, T>> {
         let this = self.project();
         let inner = this.inner.as_pin_mut().expect("only the destructor takes the future out");
         let polled = match this.watch {
             Some(watch) => ready!(watch.run(|| inner.poll(cx))),
             None => ready!(inner.poll(cx)),
         };
-        let watch = this.watch.take();
         Poll::Ready(match polled {
             Ok(response) => {
                 let (mut head, body) = response.into_parts();
-                let watch = watch.and_then(|watch| watch.head(&mut head, &body));
-                Ok(Response::from_parts(head, ObservedBody::new(body, watch)))
+                // In its place: what is moved from here to the body is moved once.
+                if this.watch.as_mut().is_some_and(|watch| !watch.head(&mut head, &body)) {
+                    *this.watch = None;
+                }
+                Ok(Response::from_parts(head, ObservedBody::new(body, this.watch.take())))
             }
             Err(error) => {
-                if let Some(mut watch) = watch {
+                if let Some(mut watch) = this.watch.take() {
                     watch.finish(&How::Failed(Fault::new(&error)));
                 }
-                Err(error)
+                Err(map(error))
             }
         })
     }

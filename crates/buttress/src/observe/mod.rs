@@ -52,6 +52,7 @@ mod layer;
 pub(crate) mod methods;
 #[cfg(any(feature = "trace", feature = "metrics"))]
 pub(crate) mod peer;
+mod present;
 #[cfg(any(feature = "trace", feature = "metrics"))]
 pub(crate) mod protocol;
 #[cfg(feature = "metrics")]
@@ -76,6 +77,7 @@ pub use future::ResponseFuture;
 pub use layer::ObserveLayer;
 #[cfg(any(feature = "trace", feature = "metrics"))]
 pub use methods::{KnownMethods, KnownMethodsError};
+pub(crate) use present::Present;
 #[cfg(feature = "metrics")]
 pub use request_body::{CountedBody, ReadEnd};
 #[cfg(any(feature = "trace", feature = "metrics", feature = "axum"))]
@@ -89,6 +91,11 @@ pub use when::{ParseNetworkError, When};
 pub trait Observe<B> {
     /// What it keeps for each exchange.
     type Probe: Probe;
+
+    /// Whether starting may leave the request with other headers, as far as this crate asks for them. Nobody but this
+    /// crate knows that it does not.
+    #[doc(hidden)]
+    const CHANGES_HEADERS: bool = true;
 
     /// A request has arrived. Whatever context is left in `exchange` is the current one for the inner service.
     fn start(&self, request: &mut Request<B>, exchange: &mut Exchange) -> Self::Probe;
@@ -127,6 +134,8 @@ pub struct Exchange {
     pub context: Option<Context>,
     /// Whether it speaks gRPC, by its content type.
     pub is_grpc: bool,
+    /// Which headers the request may have.
+    pub(crate) present: Present,
 }
 
 /// The end of an exchange.

@@ -2,27 +2,39 @@
 
 use http::{Request, response};
 
-use super::{End, Exchange, Observe, Probe};
+use super::{End, Exchange, Observe, Present, Probe};
 
 macro_rules! tuple {
     ($(($observer:ident, $probe:ident, $index:tt)),+; $($reverse:tt),+) => {
         impl<B, $($observer: Observe<B>),+> Observe<B> for ($($observer,)+) {
             type Probe = ($($observer::Probe,)+);
 
+            const CHANGES_HEADERS: bool = false $(|| $observer::CHANGES_HEADERS)+;
+
+            #[inline]
             fn start(&self, request: &mut Request<B>, exchange: &mut Exchange) -> Self::Probe {
-                ($(self.$index.start(request, exchange),)+)
+                ($({
+                    let probe = self.$index.start(request, exchange);
+                    if $observer::CHANGES_HEADERS {
+                        exchange.present = Present::UNKNOWN;
+                    }
+                    probe
+                },)+)
             }
         }
 
         impl<$($probe: Probe),+> Probe for ($($probe,)+) {
+            #[inline]
             fn head(&mut self, head: &mut response::Parts, exchange: &mut Exchange) {
                 $(self.$reverse.head(head, exchange);)+
             }
 
+            #[inline]
             fn data(&mut self, bytes: u64) {
                 $(self.$reverse.data(bytes);)+
             }
 
+            #[inline]
             fn end(self, end: &End<'_>) {
                 $(self.$reverse.end(end);)+
             }
@@ -34,6 +46,8 @@ macro_rules! tuple {
 impl<B> Observe<B> for () {
     type Probe = ();
 
+    const CHANGES_HEADERS: bool = false;
+
     fn start(&self, _request: &mut Request<B>, _exchange: &mut Exchange) {}
 }
 
@@ -41,12 +55,16 @@ impl<B> Observe<B> for () {
 impl<B, O: Observe<B>> Observe<B> for Option<O> {
     type Probe = Option<O::Probe>;
 
+    const CHANGES_HEADERS: bool = O::CHANGES_HEADERS;
+
+    #[inline]
     fn start(&self, request: &mut Request<B>, exchange: &mut Exchange) -> Self::Probe {
         self.as_ref().map(|observer| observer.start(request, exchange))
     }
 }
 
 impl<P: Probe> Probe for Option<P> {
+    #[inline]
     fn head(&mut self, head: &mut response::Parts, exchange: &mut Exchange) {
         if let Some(probe) = self {
             probe.head(head, exchange);
@@ -59,6 +77,7 @@ impl<P: Probe> Probe for Option<P> {
         }
     }
 
+    #[inline]
     fn end(self, end: &End<'_>) {
         if let Some(probe) = self {
             probe.end(end);

@@ -5,7 +5,7 @@ use http::{Method, Request, StatusCode, response};
 use http_body::Body;
 
 use super::layer::Options;
-use super::{End, Exchange, Instant, ObserveLayer, Probe};
+use super::{End, Exchange, Instant, ObserveLayer, Present, Probe};
 use crate::classify::{Classify, Grpc, How, Seen, Verdict, is_grpc};
 use crate::{clock, context};
 
@@ -33,6 +33,7 @@ enum Asked {
 
 impl<P: Probe, C: Classify> Watch<P, C> {
     /// Starts watching at this instant, with what `probe` makes of the observer.
+    #[inline]
     pub(crate) fn start<O, B>(
         layer: &ObserveLayer<O, C>,
         request: &mut Request<B>,
@@ -45,8 +46,9 @@ impl<P: Probe, C: Classify> Watch<P, C> {
             Method::CONNECT => Asked::Connect,
             _ => Asked::Other,
         };
-        let is_grpc = is_grpc(request.headers());
-        let mut exchange = Exchange { started: at, head_at: None, context: None, is_grpc };
+        let present = Present::of(request.headers());
+        let is_grpc = present.may_have(const { Present::names(&["content-type"]) }) && is_grpc(request.headers());
+        let mut exchange = Exchange { started: at, head_at: None, context: None, is_grpc, present };
         let grpc = is_grpc.then_some(Grpc::UNANSWERED);
         let probe = probe(&layer.observer, request, &mut exchange);
         Self {
@@ -63,6 +65,7 @@ impl<P: Probe, C: Classify> Watch<P, C> {
     }
 
     /// Runs a call or a poll of the inner service in the exchange's context; a panic ends the exchange and goes on.
+    #[inline]
     pub(crate) fn run<R>(&mut self, work: impl FnOnce() -> R) -> R {
         let guard = EndOnPanic(self);
         let result = match &mut guard.0.exchange.context {
@@ -73,9 +76,12 @@ impl<P: Probe, C: Classify> Watch<P, C> {
         result
     }
 
-    /// Shows the head to the probe; `None` when the exchange ended with it.
-    pub(super) fn head<B: Body>(mut self, head: &mut response::Parts, body: &B) -> Option<Self> {
-        let probe = self.probe.as_mut()?;
+    /// Shows the head to the probe; false when the exchange ended with it.
+    #[inline]
+    pub(super) fn head<B: Body>(&mut self, head: &mut response::Parts, body: &B) -> bool {
+        let Some(probe) = &mut self.probe else {
+            return false;
+        };
         let at = clock::now();
         self.exchange.head_at = Some(at);
         self.status = Some(head.status);
@@ -86,13 +92,13 @@ impl<P: Probe, C: Classify> Watch<P, C> {
         probe.head(head, &mut self.exchange);
         if self.is_upgrade(head.status) {
             self.finish_at(&How::Upgraded, at);
-            return None;
+            return false;
         }
         if self.end_with_head || self.has_no_body(head.status) || body.is_end_stream() {
             self.finish_at(&How::Complete { trailers: None }, at);
-            return None;
+            return false;
         }
-        Some(self)
+        true
     }
 
     pub(super) fn delivered(&mut self, bytes: u64) {

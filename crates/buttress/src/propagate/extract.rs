@@ -1,5 +1,7 @@
 //! From the headers of a request to a context.
 
+use std::sync::Arc;
+
 use http::{HeaderMap, HeaderName, HeaderValue};
 
 use super::b3;
@@ -8,8 +10,9 @@ use super::layer::Config;
 use super::trust::{Trust, TrustPolicy};
 use crate::clock::Instant;
 use crate::context::{
-    Baggage, Context, DecidedFlags, Fields, Origin, Shared, SpanId, TraceContext, TraceFlags, TraceState,
+    Baggage, Context, DecidedFlags, Fields, Origin, Shared, SpanId, TraceContext, TraceFlags, TraceId, TraceState,
 };
+use crate::observe::Present;
 
 /// What came in, and what the answer tells of it.
 pub(super) struct Extracted {
@@ -20,35 +23,22 @@ pub(super) struct Extracted {
     pub(super) new_request_id: Option<HeaderValue>,
 }
 
-pub(super) fn extract(config: &Config, policy: &TrustPolicy, headers: &HeaderMap, at: Instant) -> Extracted {
-    let mut shared = Shared::default();
-    let mut inbound = inbound(config, headers);
+pub(super) fn extract(
+    config: &Config,
+    policy: &TrustPolicy,
+    headers: &HeaderMap,
+    present: Present,
+    at: Instant,
+) -> Extracted {
+    let mut inbound = inbound(config, headers, present);
+    let has_notes = policy.trace != Trust::Adopt || config.keeps_fields() || present.may_have(NOTED);
+    let mut noted = if has_notes { note(config, policy, headers, &inbound) } else { Noted::default() };
     if policy.trace != Trust::Adopt {
-        let caller = std::mem::take(&mut inbound.trace);
-        shared.restarted_from = caller.filter(|_| policy.trace == Trust::RestartAndLink);
+        inbound.trace = None;
         inbound.sampled = None;
-    } else if inbound.trace.is_some() && policy.tracestate {
-        // A malformed trace state is dropped alone.
-        shared.tracestate = TraceState::from_headers(headers).unwrap_or_default();
     }
-    shared.baggage = policy.baggage.apply(Baggage::from_headers(headers));
-
-    let mut answered_id = None;
-    let mut adopted_id = None;
-    if let Some(id) = correlation::id_of(headers, &X_TRACE_ID).filter(|_| policy.correlation) {
-        let trace_id = correlation::as_trace_id(id);
-        adopted_id = trace_id.filter(|_| inbound.is_absent && config.adopt_trace_id);
-        if adopted_id.is_some() || trace_id.is_none() {
-            answered_id = Some(id.clone());
-        }
-        if adopted_id.is_none() {
-            shared.fields.correlation_id = Some(id.clone());
-        }
-    }
-    let new_request_id = read_fields(config, policy, headers, &mut shared.fields);
-
     let sampled = inbound.sampled.filter(|sampled| policy.sampled.stands(*sampled, at));
-    let mut trace = match (inbound.trace, adopted_id) {
+    let mut trace = match (inbound.trace, noted.adopted_id) {
         (Some(caller), _) => TraceContext { span_id: SpanId::random(), ..caller },
         (None, Some(trace_id)) => TraceContext { trace_id, span_id: SpanId::random(), flags: TraceFlags::NONE },
         (None, None) => TraceContext::random(),
@@ -57,9 +47,51 @@ pub(super) fn extract(config: &Config, policy: &TrustPolicy, headers: &HeaderMap
     let parent = inbound.trace.map(|caller| caller.span_id);
     let remote_parent = parent.is_some() || sampled.is_some();
     let origin = Origin { decided: sampled.is_some(), remote_parent, ..Origin::default() };
-    shared.decided_flags = (config.server_timing && policy.echo).then(|| DecidedFlags::of(&trace));
-    let shared = (!shared.is_empty()).then_some(shared);
+    if config.server_timing && policy.echo {
+        Arc::make_mut(noted.shared.get_or_insert_default()).decided_flags = Some(DecidedFlags::of(&trace));
+    }
+    let Noted { shared, answered_id, new_request_id, .. } = noted;
     Extracted { context: Context::received(trace, parent, origin, shared), answered_id, new_request_id }
+}
+
+/// Headers that few requests have, and that are looked at only where one of them may be.
+const NOTED: Present = Present::names(&["tracestate", "baggage", "x-trace-id"]);
+
+/// What came besides the trace.
+#[derive(Default)]
+struct Noted {
+    shared: Option<Arc<Shared>>,
+    adopted_id: Option<TraceId>,
+    answered_id: Option<HeaderValue>,
+    new_request_id: Option<HeaderValue>,
+}
+
+#[inline(never)]
+fn note(config: &Config, policy: &TrustPolicy, headers: &HeaderMap, inbound: &Inbound) -> Noted {
+    let mut noted = Noted::default();
+    let mut shared = Shared::default();
+    match policy.trace {
+        // A malformed trace state is dropped alone.
+        Trust::Adopt if inbound.trace.is_some() && policy.tracestate => {
+            shared.tracestate = TraceState::from_headers(headers).unwrap_or_default();
+        }
+        Trust::RestartAndLink => shared.restarted_from = inbound.trace,
+        Trust::Adopt | Trust::RestartAndDrop => {}
+    }
+    shared.baggage = policy.baggage.apply(Baggage::from_headers(headers));
+    if let Some(id) = correlation::id_of(headers, &X_TRACE_ID).filter(|_| policy.correlation) {
+        let trace_id = correlation::as_trace_id(id);
+        noted.adopted_id = trace_id.filter(|_| inbound.is_absent && config.adopt_trace_id);
+        if noted.adopted_id.is_some() || trace_id.is_none() {
+            noted.answered_id = Some(id.clone());
+        }
+        if noted.adopted_id.is_none() {
+            shared.fields.correlation_id = Some(id.clone());
+        }
+    }
+    noted.new_request_id = read_fields(config, policy, headers, &mut shared.fields);
+    noted.shared = (!shared.is_empty()).then(|| Arc::new(shared));
+    noted
 }
 
 /// What the caller says, before anybody asks whether to believe it.
@@ -70,8 +102,9 @@ struct Inbound {
     is_absent: bool,
 }
 
-fn inbound(config: &Config, headers: &HeaderMap) -> Inbound {
-    let w3c = if config.tracecontext { TraceContext::from_headers(headers) } else { Ok(None) };
+fn inbound(config: &Config, headers: &HeaderMap, present: Present) -> Inbound {
+    let is_w3c = config.tracecontext && present.may_have(const { Present::names(&["traceparent"]) });
+    let w3c = if is_w3c { TraceContext::from_headers(headers) } else { Ok(None) };
     match w3c {
         Ok(Some(trace)) => Inbound { trace: Some(trace), sampled: Some(trace.flags.is_sampled()), is_absent: false },
         Err(_) => Inbound { trace: None, sampled: None, is_absent: false },
@@ -97,6 +130,13 @@ fn read_fields(config: &Config, policy: &TrustPolicy, headers: &HeaderMap, field
     }
     fields.request_id = Some(correlation::new_request_id());
     fields.request_id.clone()
+}
+
+impl Config {
+    /// Whether more than the trace is to be kept of requests that bring none of [`NOTED`].
+    fn keeps_fields(&self) -> bool {
+        self.request_id || self.tenant_id || self.user_id || self.session_id
+    }
 }
 
 impl Shared {

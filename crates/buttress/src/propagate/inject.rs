@@ -194,15 +194,15 @@ impl Config {
     fn write(&self, context: &Context, allowed: &Allowed, headers: &mut HeaderMap) {
         if allowed.trace {
             if self.tracecontext {
-                headers.insert(TRACEPARENT, context.trace().to_header());
-                replace(headers, TRACESTATE, context.tracestate().header().filter(|_| allowed.tracestate));
+                headers.insert(&TRACEPARENT, context.trace().to_header());
+                replace(headers, &TRACESTATE, context.tracestate().header().filter(|_| allowed.tracestate));
             }
             for (form, _) in [(B3::Single, self.b3_single), (B3::Multi, self.b3_multi)].iter().filter(|(_, on)| *on) {
                 b3::inject(*form, &context.trace(), context.is_decided(), headers);
             }
         }
         if allowed.baggage {
-            replace(headers, BAGGAGE, context.baggage().header());
+            replace(headers, &BAGGAGE, context.baggage().header());
         }
         if let Some(fields) = context.shared().map(|shared| &shared.fields).filter(|_| allowed.fields) {
             let named: [(HeaderName, _); 4] = [
@@ -224,19 +224,19 @@ impl Allowed {
     /// Removes what the callee may not see, whoever wrote it.
     fn clear(&self, headers: &mut HeaderMap) {
         if !self.trace {
-            headers.remove(TRACEPARENT);
+            headers.remove(&TRACEPARENT);
             b3::remove(headers);
         }
         if !self.tracestate {
-            headers.remove(TRACESTATE);
+            headers.remove(&TRACESTATE);
         }
         if !self.baggage {
-            headers.remove(BAGGAGE);
+            headers.remove(&BAGGAGE);
         }
     }
 }
 
-fn replace(headers: &mut HeaderMap, name: HeaderName, value: Option<&HeaderValue>) {
+fn replace(headers: &mut HeaderMap, name: &'static HeaderName, value: Option<&HeaderValue>) {
     match value {
         Some(value) => drop(headers.insert(name, value.clone())),
         None => drop(headers.remove(name)),

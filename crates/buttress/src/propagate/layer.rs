@@ -169,10 +169,12 @@ pub struct Propagate {
 impl<B> Observe<B> for Propagate {
     type Probe = PropagateProbe;
 
+    const CHANGES_HEADERS: bool = false;
+
     fn start(&self, request: &mut Request<B>, exchange: &mut Exchange) -> PropagateProbe {
         let config = &*self.config;
         let policy = config.policy_for(&RequestHead::of(request));
-        let extracted = extract(config, policy, request.headers(), exchange.started);
+        let extracted = extract(config, policy, request.headers(), exchange.present, exchange.started);
         if let Some(id) = extracted.new_request_id {
             request.headers_mut().insert(X_REQUEST_ID, id);
         }
@@ -218,9 +220,14 @@ impl Probe for PropagateProbe {
 
 impl PropagateProbe {
     fn answer_ids(&mut self, context: &Context, headers: &mut HeaderMap) {
-        let trace_id = self.answered_id.take().unwrap_or_else(|| ascii(&context.trace_id().to_hex()));
-        headers.insert(X_TRACE_ID, trace_id);
-        headers.insert(X_SPAN_ID, ascii(&context.span_id().to_hex()));
+        // One allocation for both.
+        let mut ids = [0; 48];
+        ids[..32].copy_from_slice(&context.trace_id().to_hex());
+        ids[32..].copy_from_slice(&context.span_id().to_hex());
+        let mut trace_id = Bytes::from_owner(ids);
+        let span_id = trace_id.split_off(32);
+        headers.insert(X_TRACE_ID, self.answered_id.take().unwrap_or_else(|| ascii(trace_id)));
+        headers.insert(X_SPAN_ID, ascii(span_id));
         if let Some(request_id) = context.shared().and_then(|shared| shared.fields.request_id.as_ref()) {
             headers.insert(X_REQUEST_ID, request_id.clone());
         }
@@ -234,8 +241,8 @@ fn server_timing(trace: &TraceContext) -> HeaderValue {
     HeaderValue::from_maybe_shared(Bytes::from(value)).expect("a traceparent is valid in a header")
 }
 
-fn ascii(digits: &[u8]) -> HeaderValue {
-    HeaderValue::from_bytes(digits).expect("hex digits are valid in a header")
+fn ascii(digits: Bytes) -> HeaderValue {
+    HeaderValue::from_maybe_shared(digits).expect("hex digits are valid in a header")
 }
 
 impl fmt::Debug for PropagateLayer {

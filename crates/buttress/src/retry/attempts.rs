@@ -6,19 +6,19 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::{Buf, Bytes};
-use http::{HeaderMap, Method, Request, Response, request};
+use http::{HeaderMap, Request, Response};
 use http_body::Body;
 use tower_service::Service;
 
 use super::budget::{Ask, Withdrawal};
 use super::error::BoxError;
 use super::layer::Config;
+use super::original::{Original, Told};
 use super::policy::{Because, Decision, Judged, Repeatable, Situation, head_of, is_safe, is_success};
-use super::replay_body::Source;
 use super::resend::Previous;
-use super::service::Core;
+use super::service::Ticket;
 use super::{Answer, DoNotRetry, Inbound, Progress, Reason, ReplayBody, deadline, tier};
-use crate::classify::is_grpc;
+use crate::classify::Fault;
 use crate::clock::{self, Instant};
 use crate::observe::RequestHead;
 use crate::signal::Signal;
@@ -29,44 +29,38 @@ const DRAIN: usize = 16 * 1024;
 pub(super) struct Attempts<S, B> {
     running: Running<S>,
     kept: Kept<B>,
-    progress: Progress,
-    /// Which attempt of its caller's the request was when it came here.
-    before: u32,
     grpc: bool,
     deadline: Option<Instant>,
     /// When the current attempt was sent; not asked where nobody needs it.
     started: Option<Instant>,
-    repeat: Option<Withdrawal>,
-    previous: Previous,
 }
 
 /// Counted as under way.
-struct Running<S>(Arc<Core<S>>);
+struct Running<S>(Arc<Ticket<S>>);
 
 impl<S> Running<S> {
-    fn new(core: &Arc<Core<S>>) -> Self {
-        core.config.policy.budget.begin();
-        Self(Arc::clone(core))
+    #[inline]
+    fn new(ticket: Arc<Ticket<S>>) -> Self {
+        ticket.0.config.policy.budget.begin();
+        Self(ticket)
     }
 }
 
 impl<S> Drop for Running<S> {
+    #[inline]
     fn drop(&mut self) {
-        self.0.config.policy.budget.end();
+        self.0.0.config.policy.budget.end();
     }
 }
 
 /// What repeats are made of.
-#[expect(clippy::large_enum_variant, reason = "the large one is the usual one; a box would be an allocation")]
 enum Kept<B> {
     /// There will be none.
     No,
     /// There would be, had the budget not said no a moment ago.
     Denied(Repeatable),
-    Yes {
-        head: request::Parts,
-        body: Source<B>,
-    },
+    /// Boxed, so that requests that are not kept have no room for it: it is larger than all the rest.
+    Yes(Box<Original<B>>),
 }
 
 /// What follows an answer.
@@ -76,10 +70,12 @@ pub(super) enum Next<R> {
 }
 
 impl<S, B> Attempts<S, B> {
+    #[inline]
     pub(super) fn config(&self) -> &Config {
-        &self.running.0.config
+        &self.running.0.0.config
     }
 
+    #[inline]
     pub(super) fn deadline(&self) -> Option<Instant> {
         self.deadline
     }
@@ -91,28 +87,32 @@ impl<S, B> Attempts<S, B> {
 
     /// When the current attempt gets company.
     pub(super) fn hedge_at(&self) -> Option<Instant> {
-        let Kept::Yes { head, .. } = &self.kept else {
+        let Kept::Yes(original) = &self.kept else {
             return None;
         };
-        let hedge = self.config().hedge.as_ref().filter(|_| is_safe(&head.method))?;
+        let hedge = self.config().hedge.as_ref().filter(|_| is_safe(&original.method))?;
         self.started?.checked_add(hedge.delay()?)
     }
 
     /// An attempt that was sent then has an answer, or is dropped now.
+    #[inline]
     pub(super) fn took(&self, started: Option<Instant>) {
         if let (Some(hedge), Some(started)) = (&self.config().hedge, started) {
             hedge.took(clock::now().saturating_duration_since(started));
         }
     }
 
+    #[inline]
     pub(super) fn started(&self) -> Option<Instant> {
         self.started
     }
 
+    #[inline]
     fn left(&self) -> Option<Duration> {
         self.deadline.map(|deadline| deadline.saturating_duration_since(clock::now()))
     }
 
+    #[inline]
     fn is_timed(&self) -> bool {
         self.config().attempt_timeout.is_some() || self.config().hedge.is_some()
     }
@@ -125,29 +125,25 @@ where
 {
     /// Takes what is needed for repeats from a request; none when there is no time left to send it.
     #[inline]
-    pub(super) fn begin(core: &Arc<Core<S>>, request: &mut Request<B>) -> Self {
-        let config = &*core.config;
+    pub(super) fn begin(ticket: Arc<Ticket<S>>, request: &mut Request<B>) -> Self {
+        let running = Running::new(ticket);
+        let config = &*running.0.0.config;
         let inbound = Inbound::current();
-        // gRPC is a POST; most requests are spared the look at their content type.
-        let grpc = *request.method() == Method::POST && is_grpc(request.headers());
+        let Told { grpc, harmless } = Told::of(&RequestHead::of(request));
         let before = inbound.map_or(1, |inbound| inbound.attempt);
-        let mut attempts = Self {
-            running: Running::new(core),
-            kept: Kept::No,
-            progress: Progress { attempts: 1, unprocessed: 0 },
-            before,
-            grpc,
-            deadline: deadline_of(config, request.headers(), grpc, inbound),
-            started: None,
-            repeat: None,
-            previous: Previous::NONE,
+        let kept = match config.policy.repeatable(&RequestHead::of(request), grpc, harmless) {
+            Repeatable::No => Kept::No,
+            repeatable if config.policy.budget.is_paused() => Kept::Denied(repeatable),
+            _ if ReplayBody::is_too_long(request.body(), config.replay_limit) => Kept::No,
+            _ => Kept::Yes(Original::of(request, before)),
         };
-        match config.policy.repeatable(&RequestHead::of(request), grpc) {
-            Repeatable::No => {}
-            repeatable if config.policy.budget.is_paused() => attempts.kept = Kept::Denied(repeatable),
-            _ if ReplayBody::is_too_long(request.body(), config.replay_limit) => {}
-            _ => attempts.kept = Kept::Yes { head: head_parts(request), body: Source::Empty },
-        }
+        // Most clients have none, and are not served within one.
+        let deadline = if grpc || config.deadline.is_some() || inbound.is_some() {
+            deadline_of(config, request.headers(), grpc, inbound)
+        } else {
+            None
+        };
+        let attempts = Self { running, kept, grpc, deadline, started: None };
         if before > 1 {
             let attempt = before.max(tier::attempt_of(request.headers()));
             tier::tell_attempt(request.headers_mut(), attempt, grpc);
@@ -161,11 +157,10 @@ where
     /// The request as the inner service gets it.
     #[inline]
     pub(super) fn keep_body(&mut self, request: Request<B>) -> Request<ReplayBody<B>> {
-        let limit = self.config().replay_limit;
         request.map(|sent| match &mut self.kept {
-            Kept::Yes { body, .. } => {
-                let (sent, source) = ReplayBody::keep(sent, limit);
-                *body = source;
+            Kept::Yes(original) => {
+                let (sent, source) = ReplayBody::keep(sent, self.running.0.0.config.replay_limit);
+                original.body = source;
                 sent
             }
             _ => ReplayBody::passing(sent),
@@ -186,17 +181,17 @@ where
 
     /// The request once more, `more` attempts after the last one.
     pub(super) fn again(&self, more: u32) -> Option<Request<ReplayBody<B>>> {
-        let Kept::Yes { head, body } = &self.kept else {
+        let Kept::Yes(original) = &self.kept else {
             return None;
         };
-        let mut head = head.clone();
+        let mut head = original.head();
         // Sent before, all counted: what is not is none that a server has seen.
-        let before = self.before.max(tier::attempt_of(&head.headers));
-        let sent = self.progress.attempts - 1 + more;
-        tier::tell_attempt(&mut head.headers, before.saturating_add(sent), self.grpc);
+        let sent = original.progress.attempts - 1 + more;
+        let attempt = original.before(&head.headers).saturating_add(sent);
+        tier::tell_attempt(&mut head.headers, attempt, self.grpc);
         self.tell_deadline(&mut head.headers);
-        self.previous.tell(&mut head.extensions, self.progress.sent() - 1 + more);
-        Some(Request::from_parts(head, body.body()))
+        original.previous.tell(&mut head.extensions, original.progress.sent() - 1 + more);
+        Some(Request::from_parts(head, original.body.body()))
     }
 
     /// Sends an attempt.
@@ -205,19 +200,28 @@ where
     where
         S: Service<Q>,
     {
-        if let Some(repeat) = &mut self.repeat {
-            repeat.sent();
+        if self.is_timed() {
+            self.started = Some(clock::now());
         }
-        self.started = self.is_timed().then(clock::now);
-        self.previous.watch(|| service.call(request))
+        if let Kept::Yes(original) = &mut self.kept {
+            if let Some(repeat) = &mut original.repeat {
+                repeat.sent();
+            }
+            Previous::forget();
+        }
+        let future = service.call(request);
+        if let Kept::Yes(original) = &mut self.kept {
+            original.previous = Previous::recorded();
+        }
+        future
     }
 
     /// A token for a hedge.
     pub(super) fn hedge(&self) -> Option<Withdrawal> {
-        let Kept::Yes { body, .. } = &self.kept else {
+        let Kept::Yes(original) = &self.kept else {
             return None;
         };
-        if !body.is_whole() {
+        if !original.body.is_whole() {
             return None;
         }
         let mut withdrawal = self.config().policy.budget.withdraw(Ask::Hedge).ok()?;
@@ -230,55 +234,71 @@ where
     where
         S: Clone,
     {
-        self.running.0.spare()
+        self.running.0.0.spare()
     }
 
     /// Whether an answer is one to be content with.
     pub(super) fn is_good<R>(&self, answer: &Result<Response<R>, BoxError>) -> bool {
-        let Kept::Yes { head, .. } = &self.kept else {
+        let Kept::Yes(original) = &self.kept else {
             return true;
         };
-        self.config().policy.judge(&head_of(head), &answer_of(answer)) == Judged::Fine
+        let head = original.head();
+        self.config().policy.judge(&head_of(&head), &answer_of(answer)) == Judged::Fine
     }
 
-    /// Whether an answer is the last without a closer look.
+    /// Whether an answer is the last without a closer look; asked once for each.
     #[inline]
-    pub(super) fn is_final<R>(&mut self, answer: &Result<Response<R>, BoxError>) -> bool {
-        self.repeat = None;
+    pub(super) fn is_final<R, E>(&mut self, answer: &Result<Response<R>, E>) -> bool {
         let good = answer.as_ref().is_ok_and(|response| is_success(response, self.grpc));
-        let policy = &self.config().policy;
+        let policy = &self.running.0.0.config.policy;
         if good {
             policy.budget.succeeded();
         }
-        match self.kept {
-            Kept::No if good => true,
+        match &mut self.kept {
             Kept::No => {
-                pass_mark(answer);
+                if !good {
+                    pass_mark(answer);
+                }
                 true
             }
             Kept::Denied(_) => good,
-            Kept::Yes { .. } => good && !policy.is_custom(),
+            Kept::Yes(original) => {
+                if good {
+                    original.repeat = None;
+                }
+                good && !policy.is_custom()
+            }
         }
     }
 
     /// What to do with an answer that was not final.
     pub(super) fn settle<R: Body>(&mut self, answer: Result<Response<R>, BoxError>, cx: &mut Context<'_>) -> Next<R> {
-        let (head, body) = match &self.kept {
+        if let Kept::Yes(original) = &mut self.kept
+            && let Some(repeat) = original.repeat.take()
+            && is_refused(&answer)
+        {
+            repeat.unsent();
+        }
+        let original = match &self.kept {
             Kept::No => return Next::Return(answer),
             Kept::Denied(repeatable) => return Next::Return(self.denied(*repeatable, answer)),
-            Kept::Yes { head, body } => (head, body),
+            Kept::Yes(original) => original,
         };
+        let head = original.head();
         let situation = Situation {
-            request: head_of(head),
+            request: head_of(&head),
             answer: answer_of(&answer),
-            progress: self.progress,
+            progress: original.progress,
             left: self.left(),
-            is_whole: body.is_whole(),
+            is_whole: original.body.is_whole(),
         };
         match self.config().policy.decide(&situation) {
             Decision::Done => Next::Return(answer),
-            Decision::Repeat { reason, after } => self.repeat(reason, after, answer, cx),
-            Decision::HandOut(because) => Next::Return(self.hand_out(because, answer)),
+            Decision::Repeat { reason, after } => {
+                let ask = original.ask(&head.headers);
+                self.repeat(reason, after, ask, answer, cx)
+            }
+            Decision::HandOut(because) => Next::Return(self.hand_out(because, original.progress, answer)),
         }
     }
 
@@ -286,12 +306,17 @@ where
         &mut self,
         reason: Reason,
         after: Duration,
+        ask: Ask,
         answer: Result<Response<R>, BoxError>,
         cx: &mut Context<'_>,
     ) -> Next<R> {
+        let Kept::Yes(original) = &mut self.kept else {
+            return Next::Return(answer);
+        };
+        let config = &*self.running.0.0.config;
         if !reason.is_free() {
-            match self.config().policy.budget.withdraw(self.ask()) {
-                Ok(withdrawal) => self.repeat = Some(withdrawal),
+            match config.policy.budget.withdraw(ask) {
+                Ok(withdrawal) => original.repeat = Some(withdrawal),
                 Err(first) => {
                     if first {
                         self.tell(|client| Signal::RetryBudgetSpent { client });
@@ -300,23 +325,20 @@ where
                 }
             }
         }
-        self.config().stats.repeats(reason, after);
-        self.progress.count(reason);
+        config.stats.repeats(reason, after);
+        original.progress.count(reason);
         if let Ok(response) = answer {
             drain(response.into_body(), cx);
         }
         Next::RepeatAt(clock::now() + after)
     }
 
-    fn ask(&self) -> Ask {
-        let own = match &self.kept {
-            Kept::Yes { head, .. } => tier::attempt_of(&head.headers),
-            _ => 1,
-        };
-        if self.before.max(own) > 1 { Ask::RepeatOfRepeat } else { Ask::Repeat }
-    }
-
-    fn hand_out<R>(&self, because: Because, answer: Result<Response<R>, BoxError>) -> Result<Response<R>, BoxError> {
+    fn hand_out<R>(
+        &self,
+        because: Because,
+        progress: Progress,
+        answer: Result<Response<R>, BoxError>,
+    ) -> Result<Response<R>, BoxError> {
         match because {
             Because::Told(mark) => {
                 tier::mark(mark);
@@ -324,7 +346,7 @@ where
             }
             Because::Exhausted => {
                 self.config().stats.exhausted();
-                let attempts = self.progress.sent();
+                let attempts = progress.sent();
                 self.tell(|client| Signal::RetriesExhausted { client, attempts });
                 marked(DoNotRetry::Attempts, answer)
             }
@@ -358,17 +380,6 @@ where
     }
 }
 
-/// The head of a request once more.
-fn head_parts<B>(request: &Request<B>) -> request::Parts {
-    let mut head = Request::new(()).into_parts().0;
-    head.method.clone_from(request.method());
-    head.uri.clone_from(request.uri());
-    head.version = request.version();
-    head.headers.clone_from(request.headers());
-    head.extensions.clone_from(request.extensions());
-    head
-}
-
 /// The nearest of all that are known.
 fn deadline_of(config: &Config, headers: &HeaderMap, grpc: bool, inbound: Option<Inbound>) -> Option<Instant> {
     let own = if grpc { deadline::grpc_timeout(headers) } else { None };
@@ -380,6 +391,14 @@ fn deadline_of(config: &Config, headers: &HeaderMap, grpc: bool, inbound: Option
     match (own, inbound.and_then(|inbound| inbound.deadline)) {
         (Some(one), Some(other)) => Some(one.min(other)),
         (one, other) => one.or(other),
+    }
+}
+
+/// Whether a layer farther in let nobody through: what was paid for that is given back.
+fn is_refused<R>(answer: &Result<Response<R>, BoxError>) -> bool {
+    match answer {
+        Ok(response) => response.extensions().get() == Some(&DoNotRetry::Rejected),
+        Err(error) => Fault::new(error).is_refusal(),
     }
 }
 
@@ -399,7 +418,8 @@ fn marked<R>(mark: DoNotRetry, mut answer: Result<Response<R>, BoxError>) -> Res
 }
 
 /// What was not repeated for other reasons may still be marked by those further down.
-fn pass_mark<R>(answer: &Result<Response<R>, BoxError>) {
+#[cold]
+fn pass_mark<R, E>(answer: &Result<Response<R>, E>) {
     if let Ok(response) = answer
         && let Some(mark) = DoNotRetry::of(response.headers(), response.extensions())
     {

@@ -165,22 +165,26 @@ impl RetryBudget {
         }
     }
 
+    #[inline]
     pub(super) fn begin(&self) {
         let shard = Shard::mine();
         shard.add(&self.0.tallies.of(shard, Tally::new).started, 1);
     }
 
+    #[inline]
     pub(super) fn end(&self) {
         let shard = Shard::mine();
         shard.add(&self.0.tallies.of(shard, Tally::new).ended, 1);
     }
 
+    #[inline]
     pub(super) fn succeeded(&self) {
         let shard = Shard::mine();
         shard.add(&self.0.tallies.of(shard, Tally::new).successes, 1);
     }
 
     /// Whether a repeat has been denied a moment ago, so that it is not worth to keep a request for one.
+    #[inline]
     pub(super) fn is_paused(&self) -> bool {
         self.0.spent.load(Relaxed) && self.nanos(clock::now()) < self.0.denied_until.load(Relaxed)
     }
@@ -255,6 +259,11 @@ pub(super) struct Withdrawal {
 impl Withdrawal {
     pub(super) fn sent(&mut self) {
         self.sent = true;
+    }
+
+    /// Gives it back as if it had not been sent.
+    pub(super) fn unsent(mut self) {
+        self.sent = false;
     }
 }
 

@@ -37,26 +37,34 @@ pin_project! {
         // An attempt is out, and perhaps a second one beside it.
         Attempt { #[pin] first: Option<F>, second: Second<S, F> },
         Wait { until: Instant },
-        // A clone of the service has to say that it is ready.
-        Ready { service: S },
+        // A clone of the service has to say that it is ready. Boxed, so that it takes no room before there is a repeat.
+        Ready { service: Box<S> },
         Over,
     }
 }
 
-/// The attempt beside the first.
+/// The attempt beside the first. Boxed, so that requests that are not hedged have no room for two.
 enum Second<S, F> {
     /// Not yet.
     Later,
     /// A clone of the service has to say that it is ready.
-    Ready(Box<S>, Withdrawal),
-    /// Boxed, so that requests that are not hedged have no room for two.
-    Running { future: Pin<Box<F>>, started: Option<Instant>, _withdrawal: Withdrawal },
+    Ready(Box<(S, Withdrawal)>),
+    Running(Pin<Box<Hedged<F>>>),
     /// It failed, or may not be.
     No,
 }
 
+pin_project! {
+    struct Hedged<F> {
+        #[pin]
+        future: F,
+        started: Option<Instant>,
+        _withdrawal: Withdrawal,
+    }
+}
+
 impl<S, F, B> ResponseFuture<S, F, B> {
-    #[inline]
+    #[inline(always)]
     pub(super) fn new(first: F, attempts: Attempts<S, B>) -> Self {
         let step = Step::Attempt { first: Some(first), second: Second::Later };
         Self { step, timer: Timer::default(), attempts }
@@ -82,25 +90,47 @@ where
         let mut this = self.project();
         loop {
             match this.step.as_mut().project() {
-                StepProjection::Attempt { first, second } => {
-                    let answer = match poll_attempt(first, second, this.attempts, cx) {
-                        Poll::Ready(answer) => answer,
-                        Poll::Pending => {
+                StepProjection::Attempt { mut first, second } => {
+                    let polled = match (first.as_mut().as_pin_mut(), &*second) {
+                        (Some(first), Second::Later | Second::No) => match first.poll(cx) {
+                            Poll::Ready(answer) => {
+                                this.attempts.took(this.attempts.started());
+                                // Where most answers go their way: as they came, not through what repeats need.
+                                if this.attempts.is_final(&answer) {
+                                    this.step.set(Step::Over);
+                                    return Poll::Ready(answer.map_err(Into::into));
+                                }
+                                Some(answer.map_err(Into::into))
+                            }
+                            Poll::Pending => None,
+                        },
+                        _ => match poll_both(first, second, this.attempts, cx) {
+                            Poll::Ready(answer) if this.attempts.is_final(&answer) => {
+                                this.step.set(Step::Over);
+                                return Poll::Ready(answer);
+                            }
+                            Poll::Ready(answer) => Some(answer),
+                            Poll::Pending => None,
+                        },
+                    };
+                    let answer = match polled {
+                        Some(answer) => answer,
+                        None => {
                             let until = next_event(this.attempts, second);
                             ready!(this.timer.as_mut().poll_until(until, cx));
-                            match what_is_due(this.attempts, second) {
-                                Some(timed_out) => {
-                                    this.attempts.took(this.attempts.started());
-                                    Err(timed_out.into())
-                                }
-                                None => continue,
+                            let Some(timed_out) = what_is_due(this.attempts, second) else {
+                                continue;
+                            };
+                            this.attempts.took(this.attempts.started());
+                            let answer = Err(timed_out.into());
+                            if this.attempts.is_final(&answer) {
+                                this.step.set(Step::Over);
+                                return Poll::Ready(answer);
                             }
+                            answer
                         }
                     };
                     this.step.set(Step::Over);
-                    if this.attempts.is_final(&answer) {
-                        return Poll::Ready(answer);
-                    }
                     match this.attempts.settle(answer, cx) {
                         Next::Return(answer) => return Poll::Ready(answer),
                         Next::RepeatAt(until) => this.step.set(Step::Wait { until }),
@@ -109,7 +139,7 @@ where
                 StepProjection::Wait { until } => {
                     // A wait that would not fit before the deadline was not begun.
                     ready!(this.timer.as_mut().poll_until(Some(*until), cx));
-                    let service = this.attempts.spare();
+                    let service = Box::new(this.attempts.spare());
                     this.step.set(Step::Ready { service });
                 }
                 StepProjection::Ready { service } => {
@@ -139,7 +169,7 @@ where
 type AnswerOf<R> = Result<Response<R>, BoxError>;
 
 /// The first good answer, or the last bad one.
-fn poll_attempt<S, B, R>(
+fn poll_both<S, B, R>(
     mut first: Pin<&mut Option<S::Future>>,
     second: &mut Second<S, S::Future>,
     attempts: &mut Attempts<S, B>,
@@ -157,11 +187,11 @@ where
         let answer = answer.map_err(Into::into);
         first.set(None);
         attempts.took(attempts.started());
-        let Second::Running { started, .. } = second else {
+        let Second::Running(hedged) = second else {
             return Poll::Ready(answer);
         };
         if attempts.is_good(&answer) {
-            attempts.took(*started);
+            attempts.took(hedged.started);
             return Poll::Ready(answer);
         }
     }
@@ -192,21 +222,21 @@ where
     loop {
         match second {
             Second::Later | Second::No => return Poll::Pending,
-            Second::Running { future, started, .. } => {
-                let answer = ready!(future.as_mut().poll(cx));
-                attempts.took(*started);
+            Second::Running(hedged) => {
+                let answer = ready!(hedged.as_mut().project().future.poll(cx));
+                attempts.took(hedged.started);
                 return Poll::Ready(answer.map_err(Into::into));
             }
-            Second::Ready(service, _) => {
-                if let Err(error) = ready!(service.poll_ready(cx)) {
+            Second::Ready(clone) => {
+                if let Err(error) = ready!(clone.0.poll_ready(cx)) {
                     return Poll::Ready(Err(error.into()));
                 }
-                let Second::Ready(mut service, withdrawal) = std::mem::replace(second, Second::No) else {
-                    unreachable!("just matched")
-                };
+                let Second::Ready(clone) = std::mem::replace(second, Second::No) else { unreachable!("just matched") };
+                let (mut service, withdrawal) = *clone;
                 let request = attempts.again(1).expect("only what was kept is hedged");
-                let future = Box::pin(service.call(request));
-                *second = Second::Running { future, started: Some(clock::now()), _withdrawal: withdrawal };
+                let future = service.call(request);
+                let started = Some(clock::now());
+                *second = Second::Running(Box::pin(Hedged { future, started, _withdrawal: withdrawal }));
             }
         }
     }
@@ -235,7 +265,7 @@ where
     }
     if matches!(second, Second::Later) && is_due(attempts.hedge_at()) {
         *second = match attempts.hedge() {
-            Some(withdrawal) => Second::Ready(Box::new(attempts.spare()), withdrawal),
+            Some(withdrawal) => Second::Ready(Box::new((attempts.spare(), withdrawal))),
             None => Second::No,
         };
     }

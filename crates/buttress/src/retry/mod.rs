@@ -82,7 +82,7 @@
 //! | `hint`, `deadline` | what servers and callers say about time |
 //! | `tier` | attempt numbers and marks between tiers, [`TierLayer`] |
 //! | `replay_body` | [`ReplayBody`] |
-//! | `layer`, `service`, `attempts`, `future` | [`RetryLayer`], and a request's way through its attempts |
+//! | `layer`, `service`, `attempts`, `original`, `future` | [`RetryLayer`], and a request's way through its attempts |
 //! | `hedge` | [`Hedge`] |
 //! | `attempt_timeout` | [`AttemptTimeoutLayer`] |
 //! | `resend`, `timer`, `stats`, `error` | what spans are told, the one sleep, the numbers, the errors |
@@ -95,6 +95,7 @@ mod error;
 mod future;
 mod hedge;
 mod layer;
+mod original;
 mod policy;
 mod replay_body;
 #[cfg(feature = "metrics")]

@@ -13,7 +13,7 @@ use crate::classify::{Classify, Fault, Grpc, GrpcCode, How, Outcome, Seen, is_gr
 use crate::observe::{RequestHead, When};
 use crate::random;
 
-const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
+pub(super) const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 /// What a hint may ask for at most.
 const LONGEST_HINT: Duration = Duration::from_secs(30);
 const RESOURCE_EXHAUSTED: GrpcCode = GrpcCode::from_number(8);
@@ -332,7 +332,7 @@ impl RetryPolicy {
             Judged::Failed => return Decision::HandOut(Because::NotRepeatable),
             Judged::Chance(reason) => reason,
         };
-        if !self.repeatable(&now.request, is_grpc(now.request.headers)).covers(reason) {
+        if !self.repeatable(&now.request, is_grpc(now.request.headers), is_harmless(&now.request)).covers(reason) {
             return Decision::HandOut(Because::NotRepeatable);
         }
         let Progress { attempts, unprocessed } = now.progress;
@@ -398,16 +398,13 @@ impl RetryPolicy {
         self.failure.is_some()
     }
 
-    /// What may be repeated of a request, when it is known whether it is one of gRPC.
+    /// What may be repeated of a request, when it is known whether it is one of gRPC and [harmless](is_harmless).
     #[inline]
-    pub(super) fn repeatable(&self, request: &RequestHead<'_>, grpc: bool) -> Repeatable {
+    pub(super) fn repeatable(&self, request: &RequestHead<'_>, grpc: bool, harmless: bool) -> Repeatable {
         if self.attempts <= 1 {
             return Repeatable::No;
         }
-        if is_idempotent(request.method)
-            || request.headers.contains_key(IDEMPOTENCY_KEY)
-            || self.idempotent.as_ref().is_some_and(|when| when.holds(request))
-        {
+        if harmless || self.idempotent.as_ref().is_some_and(|when| when.holds(request)) {
             Repeatable::Yes
         } else if self.grpc && grpc {
             Repeatable::IfGrpc
@@ -451,8 +448,14 @@ fn judge_by_rule(grpc: bool, answer: &Answer<'_>) -> Judged {
     }
 }
 
+/// Whether a request may be sent twice by its method or its `Idempotency-Key`.
+pub(super) fn is_harmless(request: &RequestHead<'_>) -> bool {
+    is_idempotent(request.method) || request.headers.contains_key(IDEMPOTENCY_KEY)
+}
+
 /// RFC 9110, section 9.2.2, and QUERY, which is safe.
-fn is_idempotent(method: &Method) -> bool {
+#[inline]
+pub(super) fn is_idempotent(method: &Method) -> bool {
     matches!(*method, Method::GET | Method::HEAD | Method::OPTIONS | Method::PUT | Method::DELETE | Method::TRACE)
         || *method == Method::QUERY
 }

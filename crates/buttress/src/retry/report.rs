@@ -1,4 +1,4 @@
-//! Retries among the metrics. What they count is read at each tick, so that requests pay nothing for it.
+//! Retries among the metrics. What they count is read when somebody looks, so that requests pay nothing for it.
 
 use super::{Reason, RetryLayer};
 use crate::metrics::Registry;
@@ -40,7 +40,7 @@ impl RetryLayer {
             .description("Repeats that the budget could pay for now")
             .with([(CLIENT, client)]);
         let layer = self.clone();
-        registry.add_source(move |_now| {
+        registry.add_live_source(move |_now| {
             let stats = layer.stats();
             for (reason, counter) in &repeats {
                 counter.advance_to(stats.repeats(*reason));

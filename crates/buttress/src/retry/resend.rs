@@ -16,12 +16,14 @@ mod kept {
     impl Previous {
         pub(in super::super) const NONE: Self = Self(None);
 
-        /// Calls the inner service, and sees which span it began.
-        pub(in super::super) fn watch<R>(&mut self, call: impl FnOnce() -> R) -> R {
+        /// Before the inner service is called.
+        pub(in super::super) fn forget() {
             take_recorded();
-            let future = call();
-            self.0 = take_recorded();
-            future
+        }
+
+        /// The span that the inner service has begun since.
+        pub(in super::super) fn recorded() -> Self {
+            Self(take_recorded())
         }
 
         pub(in super::super) fn tell(self, extensions: &mut Extensions, count: u32) {
@@ -40,8 +42,10 @@ mod kept {
     impl Previous {
         pub(in super::super) const NONE: Self = Self;
 
-        pub(in super::super) fn watch<R>(&mut self, call: impl FnOnce() -> R) -> R {
-            call()
+        pub(in super::super) fn forget() {}
+
+        pub(in super::super) fn recorded() -> Self {
+            Self
         }
 
         pub(in super::super) fn tell(self, _: &mut Extensions, _: u32) {}

@@ -11,6 +11,7 @@ use super::attempts::Attempts;
 use super::error::BoxError;
 use super::layer::Config;
 use super::{ReplayBody, ResponseFuture, RetryLayer};
+use crate::shard::{Shard, Sharded};
 
 /// A service whose failed requests are repeated; made by [`RetryLayer`].
 ///
@@ -18,8 +19,17 @@ use super::{ReplayBody, ResponseFuture, RetryLayer};
 /// a request is really repeated; each clone is polled ready before it is called.
 pub struct Retry<S> {
     inner: S,
-    core: Arc<Core<S>>,
+    handle: Arc<Handle<S>>,
 }
+
+struct Handle<S> {
+    core: Arc<Core<S>>,
+    tickets: Sharded<Arc<Ticket<S>>>,
+}
+
+/// What all share as one thread holds it: to clone it writes no cache line that other threads write.
+#[repr(align(128))]
+pub(super) struct Ticket<S>(pub(super) Arc<Core<S>>);
 
 /// What the service and its calls share.
 pub(super) struct Core<S> {
@@ -34,16 +44,25 @@ impl<S: Clone> Core<S> {
     }
 }
 
+impl<S> Handle<S> {
+    #[inline]
+    fn ticket(&self) -> Arc<Ticket<S>> {
+        let make = || Arc::new(Ticket(Arc::clone(&self.core)));
+        Arc::clone(self.tickets.of(Shard::mine(), make))
+    }
+}
+
 impl<S: Clone> Retry<S> {
     pub(super) fn new(inner: S, layer: &RetryLayer) -> Self {
         let spare = Mutex::new(inner.clone());
-        Self { inner, core: Arc::new(Core { config: Arc::clone(&layer.0), spare }) }
+        let core = Arc::new(Core { config: Arc::clone(&layer.0), spare });
+        Self { inner, handle: Arc::new(Handle { core, tickets: Sharded::new() }) }
     }
 }
 
 impl<S: Clone> Clone for Retry<S> {
     fn clone(&self) -> Self {
-        Self { inner: self.inner.clone(), core: Arc::clone(&self.core) }
+        Self { inner: self.inner.clone(), handle: Arc::clone(&self.handle) }
     }
 }
 
@@ -64,11 +83,11 @@ where
     }
 
     fn call(&mut self, mut request: Request<B>) -> Self::Future {
-        let mut attempts = Attempts::begin(&self.core, &mut request);
-        let request = attempts.keep_body(request);
+        let mut attempts = Attempts::begin(self.handle.ticket(), &mut request);
         if !attempts.is_in_time() {
             return ResponseFuture::late(attempts);
         }
+        let request = attempts.keep_body(request);
         let first = attempts.send(&mut self.inner, request);
         ResponseFuture::new(first, attempts)
     }
@@ -76,6 +95,6 @@ where
 
 impl<S> fmt::Debug for Retry<S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Retry").field("name", &self.core.config.name).finish_non_exhaustive()
+        f.debug_struct("Retry").field("name", &self.handle.core.config.name).finish_non_exhaustive()
     }
 }

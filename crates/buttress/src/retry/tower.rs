@@ -6,7 +6,7 @@ use tower::retry::Policy;
 
 use super::RetryPolicy;
 use super::budget::Ask;
-use super::policy::{Answer, Decision, Progress, Repeatable, Situation, is_success};
+use super::policy::{Answer, Decision, Progress, Repeatable, Situation, is_harmless, is_success};
 use super::tier::{attempt_of, tell_attempt};
 use crate::classify::is_grpc;
 use crate::observe::RequestHead;
@@ -53,8 +53,8 @@ where
     }
 
     fn clone_request(&mut self, request: &Request<B>) -> Option<Request<B>> {
-        (self.repeatable(&RequestHead::of(request), is_grpc(request.headers())) != Repeatable::No)
-            .then(|| request.clone())
+        let head = RequestHead::of(request);
+        (self.repeatable(&head, is_grpc(head.headers), is_harmless(&head)) != Repeatable::No).then(|| request.clone())
     }
 }
 

@@ -21,26 +21,32 @@ pub(crate) trait Word: Send + Sync + 'static {
 macro_rules! word {
     ($word:ty, $fence:path) => {
         impl Word for $word {
+            #[inline]
             fn zero() -> Self {
                 Self::new(0)
             }
 
+            #[inline]
             fn load(&self, ordering: Ordering) -> u64 {
                 Self::load(self, ordering)
             }
 
+            #[inline]
             fn store(&self, value: u64, ordering: Ordering) {
                 Self::store(self, value, ordering);
             }
 
+            #[inline]
             fn fetch_add(&self, value: u64, ordering: Ordering) -> u64 {
                 Self::fetch_add(self, value, ordering)
             }
 
+            #[inline]
             fn replace(&self, current: u64, new: u64) -> bool {
                 self.compare_exchange(current, new, Ordering::Acquire, Ordering::Relaxed).is_ok()
             }
 
+            #[inline]
             fn fence(ordering: Ordering) {
                 $fence(ordering);
             }

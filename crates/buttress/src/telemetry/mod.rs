@@ -1,8 +1,10 @@
 //! The handle that ties the parts together, for who wants them in three lines.
 
 mod client;
+mod operations;
 mod own;
 
+use std::borrow::Cow;
 use std::fmt;
 use std::future::Future;
 use std::io;
@@ -23,7 +25,12 @@ use crate::propagate::{B3, Hosts, InjectLayer, Propagate, PropagateLayer, TrustP
 use crate::settings::{Exporter, Settings, SettingsError, TrustName};
 use crate::signal::Signals;
 use crate::stack::ClientStack;
-use crate::trace::{FlushError, JsonLines, Sampler, SpanRecord, SpanSink, Spans, Trace, TraceLayer};
+use crate::trace::operation::Report;
+use crate::trace::{
+    Flow, Flows, FlushError, JsonLines, Operation, Sampler, SpanRecord, SpanSink, Spans, Trace, TraceLayer,
+};
+
+use operations::OperationMetrics;
 
 pub use client::{ClientLayer, ClientObserver, ClientService, WatchedClient};
 
@@ -44,6 +51,8 @@ pub struct Telemetry {
     spans: Spans,
     metrics: Registry,
     signals: Signals,
+    report: Option<Arc<dyn Report>>,
+    flows: Flows,
     runtime: Arc<OnceLock<RuntimeMonitor>>,
     flushes: Arc<Mutex<Vec<Arc<dyn Flush>>>>,
 }
@@ -83,12 +92,22 @@ impl Telemetry {
             metrics.add_source(ProcessSource::new(&metrics));
             metrics.start_ticking();
         }
+        let report = settings.measures().then(|| Arc::new(OperationMetrics::new(&metrics)) as Arc<dyn Report>);
+        let sampler = settings.sampler();
+        let enabled = settings.enabled.value;
+        let flows = Flows::new(&spans).sampler(sampler.clone()).enabled(enabled).reported_to(report.clone());
+        if settings.measures() {
+            let flows = flows.clone();
+            metrics.add_source(move |_now| flows.expire());
+        }
         let this = Self {
-            sampler: settings.sampler(),
+            sampler,
             settings: Arc::new(settings),
             spans,
             metrics,
             signals: Signals::new(),
+            report,
+            flows,
             runtime: Arc::default(),
             flushes: Arc::default(),
         };
@@ -112,6 +131,7 @@ impl Telemetry {
     /// ```
     #[must_use]
     pub fn with_sampler(mut self, sampler: Sampler) -> Self {
+        self.flows = self.flows.sampler(sampler.clone());
         self.sampler = sampler;
         self
     }
@@ -232,6 +252,38 @@ impl Telemetry {
         let metrics = RequestMetricsLayer::client(&self.metrics).known_methods(known.clone()).server_authority(name);
         let metrics = self.settings.measures().then_some(metrics);
         ClientLayer { trace, metrics, inject, enabled: self.settings.enabled.value }
+    }
+
+    /// Work that is no request, with a span for each run, its duration in `buttress.operation.duration` and the number of
+    /// those under way in `buttress.operation.active`.
+    ///
+    /// ```
+    /// use buttress::Telemetry;
+    ///
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let telemetry = Telemetry::from_env("storefront")?;
+    /// let charge = async { Ok::<_, std::io::Error>(17) };
+    /// let id = telemetry.operation("charge").run(charge).await?;
+    /// # assert_eq!(id, 17);
+    /// # Ok(()) }
+    /// ```
+    pub fn operation(&self, name: impl Into<Cow<'static, str>>) -> Operation {
+        Operation::new(name, &self.spans)
+            .sampler(self.sampler.clone())
+            .enabled(self.settings.enabled.value)
+            .reported_to(self.report.clone())
+    }
+
+    /// Starts a flow: what a user does in several steps, over several requests. How long it took is in
+    /// `buttress.flow.duration`, how it ended and at which step in `buttress.flow.completed`, how many are open in
+    /// `buttress.flow.active`.
+    pub fn flow(&self, name: impl Into<Cow<'static, str>>) -> Flow {
+        self.flows.start(name)
+    }
+
+    /// The flows that were started here: to go on with the one of a request's baggage, or by its id.
+    pub const fn flows(&self) -> &Flows {
+        &self.flows
     }
 
     /// What happens rarely and is worth telling: circuits that open, retries that are exhausted.

@@ -3,6 +3,7 @@
 use http::header::FORWARDED;
 use http::{HeaderMap, HeaderName, HeaderValue};
 
+use crate::observe::Present;
 use crate::observe::peer::{self, X_FORWARDED_PROTO};
 
 const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
@@ -18,7 +19,12 @@ pub(super) struct Forwarded {
 }
 
 impl Forwarded {
-    pub(super) fn of(headers: &HeaderMap) -> Option<Box<Self>> {
+    pub(super) fn of(headers: &HeaderMap, present: Present) -> Option<Box<Self>> {
+        const NAMES: Present =
+            Present::names(&["forwarded", "x-forwarded-for", "x-forwarded-host", "x-forwarded-proto"]);
+        if !present.may_have(NAMES) {
+            return None;
+        }
         let header = |name: HeaderName| headers.get(name).cloned();
         let this = Self {
             forwarded: header(FORWARDED),

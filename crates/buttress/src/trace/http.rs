@@ -19,7 +19,7 @@ use crate::context::Value;
 use crate::observe::methods::OTHER;
 use crate::observe::peer;
 use crate::observe::protocol::{METHODS, known_method, version_text};
-use crate::observe::{End, RequestHead, Route};
+use crate::observe::{End, Exchange, RequestHead, Route};
 use crate::redact;
 
 /// Every part is a reference count or a copy of what the request has.
@@ -48,18 +48,18 @@ pub(super) struct HttpExchange {
 }
 
 impl HttpExchange {
-    pub(super) fn new(head: &RequestHead<'_>, is_grpc: bool, capture: &Arc<Capture>) -> Self {
+    pub(super) fn new(head: &RequestHead<'_>, exchange: &Exchange, capture: &Arc<Capture>) -> Self {
         Self {
             method: head.method.clone(),
             uri: head.uri.clone(),
             version: head.version,
             host: head.headers.get(HOST).cloned(),
             user_agent: head.headers.get(USER_AGENT).cloned(),
-            forwarded: Forwarded::of(head.headers),
+            forwarded: Forwarded::of(head.headers, exchange.present),
             peer: head.peer(),
-            is_grpc,
+            is_grpc: exchange.is_grpc,
             capture: Arc::clone(capture),
-            request_length: head.headers.get(CONTENT_LENGTH).filter(|_| capture.body_sizes).cloned(),
+            request_length: capture.body_sizes.then(|| head.headers.get(CONTENT_LENGTH).cloned()).flatten(),
             captured_request: capture.of_request(head.headers),
             resend_count: 0,
             route: Route::of(head.extensions),

@@ -12,7 +12,7 @@ use super::debug_header::DebugHeader;
 use super::http::HttpExchange;
 use super::late::LateDecision;
 use super::recording::{Finish, Recording, Subject};
-use super::sampler::{SampleInput, Sampler};
+use super::sampler::Sampler;
 use super::span::{SpanKind, SpanLink};
 use super::spans::Spans;
 use super::started::SamplingResult;
@@ -205,6 +205,8 @@ pub struct Trace {
 impl<B> Observe<B> for Trace {
     type Probe = TraceProbe;
 
+    const CHANGES_HEADERS: bool = false;
+
     fn start(&self, request: &mut Request<B>, exchange: &mut Exchange) -> TraceProbe {
         let config = &*self.config;
         let head = RequestHead::of(request);
@@ -233,7 +235,7 @@ impl Trace {
         if let Some(left) = shared.and_then(|shared| shared.restarted_from) {
             links.push(SpanLink::new(left, "restarted"));
         }
-        let mut http = HttpExchange::new(head, exchange.is_grpc, self.config.capture_for(head));
+        let mut http = HttpExchange::new(head, exchange, self.config.capture_for(head));
         if let Some(Resend { count, previous }) = head.extensions.get() {
             http.resend_count = *count;
             links.extend(previous.map(|previous| SpanLink::new(previous, "previous_attempt")));
@@ -269,15 +271,7 @@ impl Config {
         if self.debug_header.as_ref().is_some_and(|header| header.is_signed(head.headers)) {
             return true;
         }
-        let input = SampleInput::new(context, self.kind, Some(head), exchange.started);
-        let decision = self.sampler.decide(&input);
-        if decision.rate_limited {
-            self.spans.count_rate_limited();
-        }
-        if let Some(tracestate) = decision.tracestate {
-            context.set_tracestate(tracestate);
-        }
-        decision.sampled
+        self.sampler.settle(context, self.kind, Some(head), exchange.started, &self.spans)
     }
 
     fn capture_for(&self, head: &RequestHead<'_>) -> &Arc<Capture> {

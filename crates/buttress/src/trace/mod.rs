@@ -38,6 +38,8 @@
 //! | `span` | [`SpanRecord`], what sinks get; `json_lines` a sink |
 //! | `connection` | spans of upgraded connections |
 //! | [`database`] | calls to databases: comments, masked texts, wrappers of sqlx and redis |
+//! | [`operation`] | spans of whatever else is worth one |
+//! | [`flow`] | what takes several steps, over several requests |
 
 mod attributes;
 mod capture;
@@ -45,12 +47,14 @@ mod connection;
 pub mod database;
 #[cfg(feature = "debug-header")]
 mod debug_header;
+pub mod flow;
 mod forwarded;
 mod grpc;
 mod http;
 mod json_lines;
 mod late;
 mod layer;
+pub mod operation;
 mod recording;
 mod sampler;
 mod span;
@@ -61,9 +65,11 @@ pub use capture::Capture;
 pub use connection::Connection;
 #[cfg(feature = "debug-header")]
 pub use debug_header::{DebugHeader, DebugHeaderError};
+pub use flow::{Flow, FlowEnd, FlowId, FlowStats, Flows};
 pub use json_lines::JsonLines;
 pub use late::LateDecision;
 pub use layer::{Resend, RpcNames, Trace, TraceLayer, TraceProbe};
+pub use operation::Operation;
 pub use sampler::{Ratio, RatioError, SampleInput, Sampler};
 pub use span::{SpanEvent, SpanKind, SpanLink, SpanRecord, Status};
 pub use spans::{FlushError, SpanSink, SpanStats, Spans};

@@ -5,7 +5,7 @@ mod ratio;
 use std::fmt;
 use std::sync::Arc;
 
-use super::SpanKind;
+use super::{SpanKind, Spans};
 use crate::clock::Instant;
 use crate::context::{Context, TraceId, TraceState};
 use crate::observe::{RequestHead, When};
@@ -151,7 +151,27 @@ impl Sampler {
         Self(Kind::Closure(Arc::new(sampler)))
     }
 
-    pub(super) fn decide(&self, input: &SampleInput<'_>) -> Decision {
+    /// Decides about the span of this context. What the decision changes about the trace state is changed, and who was
+    /// one too many is counted.
+    pub(super) fn settle(
+        &self,
+        context: &mut Context,
+        kind: SpanKind,
+        request: Option<RequestHead<'_>>,
+        at: Instant,
+        spans: &Spans,
+    ) -> bool {
+        let decision = self.decide(&SampleInput::new(context, kind, request, at));
+        if decision.rate_limited {
+            spans.count_rate_limited();
+        }
+        if let Some(tracestate) = decision.tracestate {
+            context.set_tracestate(tracestate);
+        }
+        decision.sampled
+    }
+
+    fn decide(&self, input: &SampleInput<'_>) -> Decision {
         match &self.0 {
             Kind::AlwaysOn => Decision::plain(true),
             Kind::AlwaysOff => Decision::plain(false),

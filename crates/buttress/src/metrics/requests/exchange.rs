@@ -98,16 +98,16 @@ impl ExchangeSeries {
         self.duration.tails()
     }
 
-    /// What came after the head, if there was one.
-    pub(super) fn record_body(&self, shard: Shard, end: &End<'_>) {
+    /// What came after the head, if there was one, of an exchange that took so long in all.
+    pub(super) fn record_body(&self, shard: Shard, end: &End<'_>, took: u64) {
         let Some(head_at) = end.exchange.head_at else {
             return;
         };
         let first_byte = nanos(head_at.saturating_duration_since(end.exchange.started));
         self.by_method.first_byte.record(shard, first_byte, Measure::Time, None);
         self.body_size.record(shard, end.body_bytes, Measure::Plain, None);
-        if end.at > head_at {
-            self.by_method.body.record(shard, nanos(end.at - head_at), Measure::Time, None);
+        if took > first_byte {
+            self.by_method.body.record(shard, took - first_byte, Measure::Time, None);
         }
     }
 }

@@ -187,9 +187,9 @@ impl Requests {
         } else {
             let trace = end.exchange.context.as_ref().filter(|context| context.is_sampled()).map(Context::trace);
             let exemplar = trace.as_ref().map(|trace| (trace, clock::unix_nanos(end.at)));
-            let took = end.at.saturating_duration_since(end.exchange.started);
-            series.record_body(shard, end);
-            series.record(shard, nanos(took), exemplar, end.outcome.is_error())
+            let took = nanos(end.at.saturating_duration_since(end.exchange.started));
+            series.record_body(shard, end, took);
+            series.record(shard, took, exemplar, end.outcome.is_error())
         };
         let end = RouteEnd { ending: end.how.ending(), outcome: end.outcome };
         self.count_end(shard, key.method, key.scheme, series, endings, end);

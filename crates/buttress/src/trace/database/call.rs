@@ -12,7 +12,7 @@ use crate::context::{self, Annotations, Context, Key, Value};
 use crate::metrics::{Buckets, Family, LabelValue, Labels, Registry, Timer};
 use crate::trace::recording::{Finish, Recording, Subject};
 use crate::trace::started::SamplingResult;
-use crate::trace::{SampleInput, Sampler, SpanKind, Spans};
+use crate::trace::{Sampler, SpanKind, Spans};
 
 /// What is told of the calls to a database: a span for each, and `db.client.operation.duration`.
 ///
@@ -203,15 +203,9 @@ impl<D: Described> Call<D> {
     pub(super) fn begin(trace: &Arc<DatabaseTrace>, what: D) -> Self {
         let started = clock::now();
         let mut context = context::active().map_or_else(Context::root, |context| context.below_recorded());
-        let decision = trace.sampler.decide(&SampleInput::new(&context, SpanKind::Client, None, started));
-        if decision.rate_limited {
-            trace.spans.count_rate_limited();
-        }
-        if let Some(tracestate) = decision.tracestate {
-            context.set_tracestate(tracestate);
-        }
-        context.claim(decision.sampled);
-        let result = if decision.sampled { SamplingResult::RecordAndSample } else { SamplingResult::Drop };
+        let is_sampled = trace.sampler.settle(&mut context, SpanKind::Client, None, started, &trace.spans);
+        context.claim(is_sampled);
+        let result = if is_sampled { SamplingResult::RecordAndSample } else { SamplingResult::Drop };
         trace.spans.count_started(&context, result);
         Self { trace: Arc::clone(trace), what, context, started, ended: None }
     }

@@ -48,8 +48,9 @@ type CountAffected = Arc<dyn Fn(&dyn Any) -> Option<u64> + Send + Sync>;
 
 /// A [`Pool`], [`PoolConnection`] or [`Transaction`] each of whose statements is a span and is timed.
 ///
-/// `&Traced<Pool<DB>>` is an [`Executor`]; connections and transactions lend one by `executor()`. The time of a statement on a pool includes waiting for a connection. A stream of rows that is dropped before its end is
-/// cancelled, which is no error.
+/// `&Traced<Pool<DB>>` is an [`Executor`]; connections and transactions lend one by `executor()`. The time of a statement
+/// on a pool includes waiting for a connection. A stream of rows that is dropped before its end is cancelled, which is no
+/// error.
 #[derive(Clone)]
 pub struct Traced<T> {
     inner: T,

@@ -1,0 +1,122 @@
+//! What the layers cost a request, beside the libraries that services use today and the same work written by hand.
+//!
+//! `cargo run --release --manifest-path benches/Cargo.toml --bin compare [-- --json] [--check|--record|--profile NAME SUBJECT]
+//! [counts|times]`
+
+mod baseline;
+mod case;
+mod child;
+mod floor;
+mod forget;
+mod limits;
+mod ours;
+#[cfg(feature = "peers")]
+mod peers;
+mod requests;
+
+use std::collections::HashMap;
+
+use buttress_benches::{Counting, print};
+use case::Case;
+use child::{Child, Counts};
+use requests::Kind;
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+/// Rounds of each subject, which take turns.
+const ROUNDS: usize = 25;
+
+fn cases() -> Vec<Case> {
+    let mut cases = floor::cases();
+    cases.extend(ours::cases());
+    #[cfg(feature = "peers")]
+    cases.extend(peers::cases());
+    cases
+}
+
+fn main() {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let find = |name: &str, subject: &str| {
+        let is_it = |case: &Case| case.name == name && case.subject == subject;
+        cases().into_iter().find(is_it).expect("the name and the subject of a row")
+    };
+    match arguments.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
+        ["--count", name, subject] => child::count(&find(name, subject)),
+        ["--serve", name, subject] => child::serve(&find(name, subject)),
+        ["--profile", name, subject] => child::profile(&find(name, subject)),
+        ["--check"] => baseline::check(),
+        ["--record"] => baseline::record(),
+        others => tables(others),
+    }
+}
+
+fn tables(arguments: &[&str]) {
+    let json = arguments.contains(&"--json");
+    let asked: Vec<&str> = arguments.iter().copied().filter(|argument| !argument.starts_with("--")).collect();
+    let is_asked = |part| asked.is_empty() || asked.contains(&part);
+    if is_asked("counts") {
+        counts(json);
+    }
+    if is_asked("times") {
+        times(json);
+    }
+}
+
+fn is_bare(case: &Case) -> bool {
+    case.subject == "bare"
+}
+
+fn counts(json: bool) {
+    over_bare(&cases(), &mut |case, over| {
+        for (figure, value) in [("instructions", over.instructions), ("allocations", Some(over.allocations))] {
+            let Some(value) = value else { continue };
+            let limit = limits::of(case, figure);
+            print(json, &format!("{}.{figure}", case.name), case.subject, value, figure, limit);
+        }
+    });
+}
+
+/// Shows each row what it takes over the bare service, which come first.
+fn over_bare(cases: &[Case], show: &mut dyn FnMut(&Case, Counts)) {
+    let mut bare: HashMap<&str, Counts> = HashMap::new();
+    for case in cases {
+        let counted = child::counts(case);
+        if is_bare(case) {
+            if counted.instructions.is_none() {
+                eprintln!("no valgrind, no instructions");
+            }
+            bare.insert(case.kind.name(), counted);
+            continue;
+        }
+        show(case, counted.over(&bare[case.kind.name()]));
+    }
+}
+
+fn times(json: bool) {
+    let mut children: Vec<(Case, Child)> =
+        cases().into_iter().map(|case| (Child::of(&case), case)).map(|(child, case)| (case, child)).collect();
+    for _ in 0..ROUNDS {
+        children.iter_mut().for_each(|(_, child)| child.round());
+    }
+    for _ in 0..ROUNDS {
+        children.iter_mut().for_each(|(_, child)| child.round_of_two());
+    }
+    let figures: Vec<_> = children.into_iter().map(|(case, child)| (child.figures(), case)).collect();
+    let bare = |kind: Kind| {
+        let is_it = |case: &Case| is_bare(case) && case.kind == kind;
+        figures.iter().find(|(_, case)| is_it(case)).map(|(figures, _)| *figures).expect("each kind has one")
+    };
+    for (figures, case) in figures.iter().filter(|(_, case)| !is_bare(case)) {
+        let bare = bare(case.kind);
+        let ns = figures.one - bare.one;
+        print(json, &format!("{}.ns", case.name), case.subject, ns, "ns", None);
+        match figures.two.zip(bare.two) {
+            Some((two, bare)) => {
+                let limit = limits::of_two(case, ns);
+                print(json, &format!("{}.ns_2threads", case.name), case.subject, two - bare, "ns", limit);
+            }
+            None => eprintln!("{} of {}: the threads hardly ever ran at once", case.name, case.subject),
+        }
+    }
+}

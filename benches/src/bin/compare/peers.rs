@@ -1,0 +1,200 @@
+//! The libraries that services use today, each in the way that its documentation shows.
+
+mod circuits;
+mod install;
+mod retries;
+
+use axum_tracing_opentelemetry::middleware::OtelAxumLayer;
+use buttress_benches::subject::Subject;
+use fastrace_tower::FastraceServerLayer;
+use opentelemetry_instrumentation_tower::http::server::LayerBuilder;
+use tower::retry::Retry;
+use tower::{Layer, ServiceBuilder};
+use tower_http::trace::TraceLayer;
+use tower_otel::{metrics, trace};
+use tracing::Level;
+
+use crate::case::Case;
+use crate::requests::{Kind, bare};
+use install::{Spans, meter};
+use retries::Repeat;
+
+const AXUM: &str = "axum-tracing-opentelemetry";
+const TOWER_OTEL: &str = "tower-otel";
+const OTEL_TOWER: &str = "opentelemetry-instrumentation-tower";
+const FASTRACE: &str = "fastrace-tower";
+const TOWER_HTTP: &str = "tower-http";
+const RESILIENCE: &str = "tower-resilience";
+/// opentelemetry-instrumentation-tower, recloser, tower::retry.
+const PICKED: &str = "picked by hand";
+/// fastrace-tower, tower-otel's metrics, recloser, tower::retry.
+const PICKED_FASTRACE: &str = "picked with fastrace";
+
+/// With spans or not: each trace library in the four ways.
+macro_rules! traced {
+    ($name:literal, $subject:expr, $make:expr) => {
+        [
+            Case::new(concat!($name, ".unsampled"), $subject, Kind::Unsampled, $make),
+            Case::new(concat!($name, ".sampled"), $subject, Kind::Sampled, $make),
+        ]
+    };
+}
+
+pub fn cases() -> Vec<Case> {
+    use Kind::{Post, Sampled, Tenth, Unsampled};
+    let mut cases = vec![
+        Case::new("trace.10pct", AXUM, Tenth, axum_trace),
+        Case::new("trace.10pct", TOWER_OTEL, Tenth, tower_otel_trace),
+        Case::new("trace.10pct", OTEL_TOWER, Tenth, otel_tower_trace),
+        Case::new("trace.10pct", FASTRACE, Tenth, fastrace_trace),
+        // It does not look at the caller's trace.
+        Case::new("trace.sampled", TOWER_HTTP, Sampled, tower_http_trace),
+        Case::new("trace.off", AXUM, Sampled, |case| case.calling(OtelAxumLayer::default().layer(bare()))),
+        Case::new("trace.off", TOWER_OTEL, Sampled, |case| {
+            case.calling(trace::HttpLayer::server(Level::INFO).layer(bare()))
+        }),
+        Case::new("trace.off", OTEL_TOWER, Sampled, |case| {
+            let layer = LayerBuilder::builder().with_metrics(false).build().expect("the defaults are valid");
+            case.calling(layer.layer(bare()))
+        }),
+        Case::new("trace.off", FASTRACE, Sampled, |case| case.calling(FastraceServerLayer::default().layer(bare()))),
+        Case::new("trace.off", TOWER_HTTP, Sampled, |case| case.calling(TraceLayer::new_for_http().layer(bare()))),
+        Case::new("metrics", TOWER_OTEL, Unsampled, |case| {
+            case.calling(metrics::HttpLayer::server(&meter()).layer(bare()))
+        }),
+        Case::new("metrics", OTEL_TOWER, Unsampled, |case| {
+            meter();
+            let layer = LayerBuilder::builder().with_tracing(false).build().expect("the defaults are valid");
+            case.calling(layer.layer(bare()))
+        }),
+        Case::new("breaker", RESILIENCE, Unsampled, |case| case.calling(circuits::tower_resilience().layer(bare()))),
+        Case::new("breaker", "recloser", Unsampled, |case| case.calling(circuits::recloser(bare()))),
+        Case::new("breaker", "failsafe", Unsampled, |case| case.calling(circuits::failsafe(bare()))),
+        Case::new("retry", RESILIENCE, Unsampled, |case| case.calling(retries::tower_resilience().layer(bare()))),
+        Case::new("retry", "tower::retry", Unsampled, |case| case.calling(Retry::new(Repeat::new(), bare()))),
+        Case::new("retry.not_retryable", RESILIENCE, Post, |case| {
+            case.calling(retries::tower_resilience().layer(bare()))
+        }),
+        Case::new("retry.not_retryable", "tower::retry", Post, |case| case.calling(Retry::new(Repeat::new(), bare()))),
+    ];
+    cases.extend(traced!("trace", AXUM, axum_trace));
+    cases.extend(traced!("trace", TOWER_OTEL, tower_otel_trace));
+    cases.extend(traced!("trace", OTEL_TOWER, otel_tower_trace));
+    cases.extend(traced!("trace", FASTRACE, fastrace_trace));
+    cases.extend(traced!("server", AXUM, axum_server));
+    cases.extend(traced!("server", TOWER_OTEL, tower_otel_server));
+    cases.extend(traced!("server", OTEL_TOWER, otel_tower_server));
+    cases.extend(traced!("server", PICKED_FASTRACE, fastrace_server));
+    cases.extend(traced!("stack", AXUM, axum_stack));
+    cases.extend(traced!("stack", TOWER_OTEL, tower_otel_stack));
+    cases.extend(traced!("stack", OTEL_TOWER, otel_tower_stack));
+    cases.extend(traced!("stack", PICKED, picked_stack));
+    cases.extend(traced!("stack", PICKED_FASTRACE, fastrace_stack));
+    cases
+}
+
+fn axum_trace(case: &Case) -> Box<dyn Subject> {
+    let spans = Spans::through_tracing();
+    case.settled(OtelAxumLayer::default().layer(bare()), move || spans.settle())
+}
+
+fn axum_server(case: &Case) -> Box<dyn Subject> {
+    let spans = Spans::through_tracing();
+    let layers = ServiceBuilder::new().layer(OtelAxumLayer::default()).layer(metrics::HttpLayer::server(&meter()));
+    case.settled(layers.service(bare()), move || spans.settle())
+}
+
+fn axum_stack(case: &Case) -> Box<dyn Subject> {
+    let spans = Spans::through_tracing();
+    let service = ServiceBuilder::new()
+        .layer(OtelAxumLayer::default())
+        .layer(metrics::HttpLayer::server(&meter()))
+        .retry(Repeat::new())
+        .layer(circuits::tower_resilience())
+        .service(bare());
+    case.settled(service, move || spans.settle())
+}
+
+fn tower_otel_trace(case: &Case) -> Box<dyn Subject> {
+    let spans = Spans::through_tracing();
+    case.settled(trace::HttpLayer::server(Level::INFO).layer(bare()), move || spans.settle())
+}
+
+fn tower_otel_server(case: &Case) -> Box<dyn Subject> {
+    let spans = Spans::through_tracing();
+    let layers =
+        ServiceBuilder::new().layer(trace::HttpLayer::server(Level::INFO)).layer(metrics::HttpLayer::server(&meter()));
+    case.settled(layers.service(bare()), move || spans.settle())
+}
+
+fn tower_otel_stack(case: &Case) -> Box<dyn Subject> {
+    let spans = Spans::through_tracing();
+    let service = ServiceBuilder::new()
+        .layer(trace::HttpLayer::server(Level::INFO))
+        .layer(metrics::HttpLayer::server(&meter()))
+        .retry(Repeat::new())
+        .layer(circuits::tower_resilience())
+        .service(bare());
+    case.settled(service, move || spans.settle())
+}
+
+fn otel_tower_trace(case: &Case) -> Box<dyn Subject> {
+    let spans = Spans::of_the_sdk();
+    let layer = LayerBuilder::builder().with_metrics(false).build().expect("the defaults are valid");
+    case.settled(layer.layer(bare()), move || spans.settle())
+}
+
+fn otel_tower_server(case: &Case) -> Box<dyn Subject> {
+    let spans = Spans::of_the_sdk();
+    meter();
+    let layer = LayerBuilder::builder().build().expect("the defaults are valid");
+    case.settled(layer.layer(bare()), move || spans.settle())
+}
+
+fn otel_tower_stack(case: &Case) -> Box<dyn Subject> {
+    let spans = Spans::of_the_sdk();
+    meter();
+    let service = ServiceBuilder::new()
+        .layer(LayerBuilder::builder().build().expect("the defaults are valid"))
+        .retry(Repeat::new())
+        .layer(circuits::tower_resilience())
+        .service(bare());
+    case.settled(service, move || spans.settle())
+}
+
+fn picked_stack(case: &Case) -> Box<dyn Subject> {
+    let spans = Spans::of_the_sdk();
+    meter();
+    let service = ServiceBuilder::new()
+        .layer(LayerBuilder::builder().build().expect("the defaults are valid"))
+        .retry(Repeat::new())
+        .service(circuits::recloser(bare()));
+    case.settled(service, move || spans.settle())
+}
+
+fn fastrace_trace(case: &Case) -> Box<dyn Subject> {
+    let spans = Spans::of_fastrace();
+    case.settled(FastraceServerLayer::default().layer(bare()), move || spans.settle())
+}
+
+fn fastrace_server(case: &Case) -> Box<dyn Subject> {
+    let spans = Spans::of_fastrace();
+    let layers =
+        ServiceBuilder::new().layer(FastraceServerLayer::default()).layer(metrics::HttpLayer::server(&meter()));
+    case.settled(layers.service(bare()), move || spans.settle())
+}
+
+fn fastrace_stack(case: &Case) -> Box<dyn Subject> {
+    let spans = Spans::of_fastrace();
+    let service = ServiceBuilder::new()
+        .layer(FastraceServerLayer::default())
+        .layer(metrics::HttpLayer::server(&meter()))
+        .retry(Repeat::new())
+        .service(circuits::recloser(bare()));
+    case.settled(service, move || spans.settle())
+}
+
+fn tower_http_trace(case: &Case) -> Box<dyn Subject> {
+    let spans = Spans::through_tracing();
+    case.settled(TraceLayer::new_for_http().layer(bare()), move || spans.settle())
+}

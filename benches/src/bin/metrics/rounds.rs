@@ -1,0 +1,52 @@
+//! Nanoseconds of a record, in rounds that take turns.
+
+use buttress_benches::subject::Subject;
+use buttress_benches::time::{Stretch, alone, both, least, median};
+
+/// Records of a round: a few milliseconds, so that most rounds are not interrupted.
+const RECORDS: usize = 1 << 15;
+const WARM_UP: usize = 1 << 13;
+const ROUNDS: usize = 25;
+/// Rounds of two threads that are tried for those that overlap.
+const TRIES: usize = 100;
+
+/// Nanoseconds of a record.
+#[derive(Clone, Copy, Debug)]
+pub struct Figures {
+    pub median: f64,
+    pub least: f64,
+    /// Of what [`Subject::settle`] did for each record.
+    pub settled: f64,
+}
+
+/// With one thread.
+pub fn one_thread(subjects: &[Box<dyn Subject>]) -> Vec<Figures> {
+    let mut rounds = vec![Vec::new(); subjects.len()];
+    let mut settled = vec![Vec::new(); subjects.len()];
+    for _ in 0..ROUNDS {
+        for (nth, subject) in subjects.iter().enumerate() {
+            rounds[nth].push(alone(subject.as_ref(), WARM_UP, RECORDS));
+            settled[nth].push(Stretch::of(|| subject.settle()).nanos(RECORDS + WARM_UP));
+        }
+    }
+    let figures = rounds.into_iter().zip(settled);
+    figures.map(|(rounds, settled)| Figures { settled: median(settled), ..Figures::of(rounds) }).collect()
+}
+
+/// With two threads that record into the same series; only rounds in which both ran at once count. `None` when there were
+/// fewer than three.
+pub fn two_threads(subjects: &[Box<dyn Subject>]) -> Vec<Option<Figures>> {
+    let mut rounds = vec![Vec::new(); subjects.len()];
+    for _ in 0..TRIES {
+        for (rounds, subject) in rounds.iter_mut().zip(subjects).filter(|(rounds, _)| rounds.len() < ROUNDS) {
+            rounds.extend(both(subject.as_ref(), WARM_UP, RECORDS));
+        }
+    }
+    rounds.into_iter().map(|rounds| (rounds.len() >= 3).then(|| Figures::of(rounds))).collect()
+}
+
+impl Figures {
+    fn of(rounds: Vec<f64>) -> Self {
+        Self { least: least(&rounds), median: median(rounds), settled: 0.0 }
+    }
+}

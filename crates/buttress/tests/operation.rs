@@ -1,0 +1,343 @@
+//! Operations: a span for each run, right about how it ended.
+#![cfg(feature = "trace")]
+#![allow(clippy::unwrap_used, reason = "a helper of a test fails as the test itself does")]
+
+use std::future::{pending, ready};
+use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
+use std::task::{Context as TaskContext, Poll, Waker};
+use std::time::Duration;
+
+use buttress::context::{self, Context, TraceContext, TraceFlags};
+use buttress::trace::{Operation, Sampler, SpanKind, SpanRecord, Spans, Status};
+
+fn last(spans: &Spans) -> Arc<SpanRecord> {
+    spans.latest(1).pop().expect("a span was recorded")
+}
+
+fn told(span: &SpanRecord, key: &str) -> String {
+    span.attribute(key).map(ToString::to_string).unwrap_or_default()
+}
+
+fn unsampled() -> Context {
+    let trace = TraceContext { flags: TraceFlags::from_byte(0), ..TraceContext::random() };
+    // Decided by a sampler, as below any layer.
+    let spans = Spans::new();
+    Context::from_trace(trace).enter(|| {
+        let off = Operation::new("off", &spans).sampler(Sampler::always_off()).begin();
+        off.context().cloned().unwrap()
+    })
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_run_leaves_an_internal_span_of_its_whole_time() {
+    let spans = Spans::new();
+    let charge = Operation::new("charge", &spans).attribute("provider", "acme").run(async {
+        tokio::time::sleep(Duration::from_millis(40)).await;
+        Ok::<_, io::Error>(7)
+    });
+    assert_eq!(charge.await.unwrap(), 7);
+    let span = last(&spans);
+    assert_eq!((span.name.as_ref(), span.kind, span.outcome.as_str()), ("charge", SpanKind::Internal, "ok"));
+    assert_eq!((span.status, span.error_type, span.ending), (Status::Unset, None, None));
+    assert_eq!(span.duration().as_millis(), 40);
+    assert_eq!(told(&span, "provider"), "acme");
+}
+
+#[tokio::test]
+async fn an_err_is_an_error_named_as_those_of_clients() {
+    let spans = Spans::new();
+    let charge = Operation::new("charge", &spans);
+    charge.run(ready(Err::<(), _>(io::Error::from(io::ErrorKind::TimedOut)))).await.unwrap_err();
+    let span = last(&spans);
+    assert_eq!((span.outcome.as_str(), span.status), ("error", Status::Error));
+    assert_eq!(told(&span, "error.type"), "timeout");
+    charge.run(ready(Err::<(), _>("refused".to_owned()))).await.unwrap_err();
+    assert_eq!(told(&last(&spans), "error.type"), "alloc::string::String");
+}
+
+#[test]
+fn a_closure_can_judge_and_what_cannot_fail_need_not() {
+    let spans = Spans::new();
+    let lookup = Operation::new("lookup", &spans).judged(|status: &u16| (*status == 404).then_some("not_found"));
+    lookup.call(|| 404);
+    assert_eq!(told(&last(&spans), "error.type"), "not_found");
+    lookup.call(|| 200);
+    assert_eq!(last(&spans).outcome.as_str(), "ok");
+    Operation::new("resize", &spans).infallible().call(|| ());
+    assert_eq!(last(&spans).name, "resize");
+}
+
+#[tokio::test]
+async fn a_run_that_is_dropped_was_cancelled() {
+    let spans = Spans::new();
+    let waits = Operation::new("wait", &spans).infallible();
+    {
+        let mut run = pin!(waits.run(pending::<()>()));
+        assert_eq!(run.as_mut().poll(&mut TaskContext::from_waker(Waker::noop())), Poll::Pending);
+        assert!(spans.latest(1).is_empty());
+    }
+    let span = last(&spans);
+    assert_eq!((span.outcome.as_str(), span.status), ("cancelled", Status::Unset));
+}
+
+#[test]
+fn a_future_that_nobody_polls_leaves_no_span() {
+    let spans = Spans::new();
+    drop(Operation::new("never", &spans).infallible().run(pending::<()>()));
+    assert!(spans.latest(1).is_empty());
+}
+
+#[tokio::test]
+async fn a_panic_is_told_and_goes_on() {
+    let spans = Spans::new();
+    let breaks = Operation::new("break", &spans).infallible();
+    let task = breaks.spawn(async { panic!("on purpose") });
+    assert!(task.await.unwrap_err().is_panic());
+    let task = breaks.blocking(|| panic!("on purpose"));
+    assert!(task.await.unwrap_err().is_panic());
+    catch_unwind(AssertUnwindSafe(|| breaks.call(|| panic!("on purpose")))).unwrap_err();
+    catch_unwind(AssertUnwindSafe(|| {
+        let _running = breaks.begin();
+        panic!("on purpose");
+    }))
+    .unwrap_err();
+    let all = spans.latest(9);
+    assert_eq!(all.len(), 4);
+    for span in all {
+        assert_eq!((span.outcome.as_str(), span.status), ("panicked", Status::Error));
+        assert_eq!(told(&span, "error.type"), "panic");
+    }
+}
+
+#[tokio::test]
+async fn operations_within_operations_are_their_children_on_whatever_thread() {
+    let spans = Spans::new();
+    let named = |name| Operation::new(name, &spans).infallible();
+    named("outer")
+        .run(async {
+            named("inner").run(ready(())).await;
+            named("task").spawn(ready(())).await.unwrap();
+            named("blocking").blocking(|| ()).await.unwrap();
+            named("after").after(Duration::ZERO, ready(())).await;
+            let call = named("callback").callback(|()| ());
+            std::thread::spawn(move || call(())).join().unwrap();
+        })
+        .await;
+    let all = spans.latest(9);
+    let (outer, inner) = all.split_first().unwrap();
+    assert_eq!(inner.len(), 5);
+    for span in inner {
+        assert_eq!((span.parent_span_id, span.trace_id), (Some(outer.span_id), outer.trace_id), "{}", span.name);
+    }
+    assert_eq!(outer.parent_span_id, None);
+}
+
+#[tokio::test]
+async fn what_is_dropped_is_dropped_in_the_context() {
+    struct Asks(Arc<AtomicU32>);
+    impl Drop for Asks {
+        fn drop(&mut self) {
+            self.0.fetch_add(u32::from(context::current().is_some()), Relaxed);
+        }
+    }
+    let (spans, seen) = (Spans::new(), Arc::new(AtomicU32::new(0)));
+    let (asks, more) = (Asks(Arc::clone(&seen)), Asks(Arc::clone(&seen)));
+    let operation = Operation::new("held", &spans).infallible();
+    let held = operation.run(async move {
+        let _asks = asks;
+    });
+    held.await;
+    let mut run = Box::pin(operation.run(async move {
+        let _more = more;
+        pending::<()>().await;
+    }));
+    let _ = run.as_mut().poll(&mut TaskContext::from_waker(Waker::noop()));
+    drop(run);
+    assert_eq!(seen.load(Relaxed), 2);
+    assert!(context::current().is_none());
+}
+
+#[tokio::test]
+async fn a_callback_is_a_child_each_time_it_is_called() {
+    let spans = Spans::new();
+    let mut count = 0;
+    let mut call = Operation::new("setup", &spans).infallible().call(|| {
+        Operation::new("changed", &spans).infallible().callback_mut(move |by: u32| {
+            count += by;
+            count
+        })
+    });
+    assert_eq!((call(1), call(2)), (1, 3));
+    let all = spans.latest(3);
+    let [second, first, setup] = &all[..] else { panic!("three spans") };
+    assert_eq!(setup.name, "setup");
+    assert_eq!([first.parent_span_id, second.parent_span_id], [Some(setup.span_id); 2]);
+    assert_ne!(first.span_id, second.span_id);
+}
+
+#[tokio::test(start_paused = true)]
+async fn each_tick_is_a_trace_of_its_own_that_links_who_started_the_timer() {
+    let (spans, ticks) = (Spans::new(), Arc::new(AtomicU32::new(0)));
+    let starter = Context::root();
+    let counted = Arc::clone(&ticks);
+    let timer = starter.enter(|| {
+        Operation::new("sweep", &spans).every(Duration::from_secs(10), move || {
+            let nth = counted.fetch_add(1, Relaxed);
+            ready(if nth == 1 { Err("disk full") } else { Ok(()) })
+        })
+    });
+    let _ = tokio::time::timeout(Duration::from_secs(25), timer).await;
+    assert_eq!(ticks.load(Relaxed), 3);
+    let all = spans.latest(9);
+    let outcomes: Vec<_> = all.iter().rev().map(|span| span.outcome.as_str()).collect();
+    assert_eq!(outcomes, ["ok", "error", "ok"]);
+    for span in &all {
+        assert_eq!((span.parent_span_id, span.links.len()), (None, 1));
+        assert_eq!(span.links[0].trace.trace_id, starter.trace_id());
+    }
+    assert_ne!(all[0].trace_id, all[1].trace_id);
+}
+
+#[tokio::test]
+async fn what_is_sampled_is_what_the_parent_says_and_a_root_asks_the_sampler() {
+    let spans = Spans::new();
+    let never = Operation::new("never", &spans).sampler(Sampler::always_off()).infallible();
+    never
+        .run(async {
+            assert!(!context::current().unwrap().is_sampled());
+            Operation::new("below", &spans).sampler(Sampler::always_on()).infallible().call(|| ());
+        })
+        .await;
+    assert_eq!(spans.stats().recorded, 0);
+    Operation::new("always", &spans).infallible().call(|| never.call(|| ()));
+    assert_eq!(spans.stats().recorded, 2);
+    unsampled().enter(|| Operation::new("below", &spans).infallible().call(|| ()));
+    assert_eq!(spans.stats().recorded, 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn statistics_tell_polls_and_busy_time_when_they_are_asked_for() {
+    let spans = Spans::new();
+    let operation = Operation::new("crunch", &spans).infallible();
+    let work = || async {
+        tokio::task::yield_now().await;
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    };
+    operation.clone().statistics().run(work()).await;
+    let span = last(&spans);
+    assert_eq!((told(&span, "operation.polls").as_str(), told(&span, "operation.busy_time").as_str()), ("3", "0"));
+    operation.run(work()).await;
+    assert_eq!(last(&spans).attribute("operation.polls"), None);
+}
+
+#[test]
+fn attributes_are_redacted_and_bounded() {
+    let spans = Spans::new();
+    let mut operation = Operation::new("import password=hunter2", &spans).infallible().attribute("api_key", "hunter2");
+    for nth in 0..100 {
+        operation = operation.attribute(format!("key.{nth}"), "x".repeat(1000));
+    }
+    operation.call(|| ());
+    let span = last(&spans);
+    assert!(!span.name.contains("hunter2"));
+    assert_eq!(told(&span, "api_key"), "REDACTED");
+    assert_eq!((span.attributes.len(), span.dropped_attributes), (64, 37));
+    assert_eq!(told(&span, "key.1").len(), 256);
+}
+
+#[test]
+fn nothing_is_recorded_where_it_is_off() {
+    let spans = Spans::new();
+    let off = Operation::new("off", &spans).enabled(false).infallible();
+    off.call(|| assert!(context::current().is_none()));
+    let outer = Context::root();
+    outer.enter(|| off.call(|| assert_eq!(context::current().unwrap().span_id(), outer.span_id())));
+    assert_eq!(spans.stats().recorded, 0);
+}
+
+#[cfg(feature = "stream")]
+mod streams {
+    use futures_util::stream::{self, StreamExt};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_stream_is_one_span_with_the_number_of_its_items() {
+        let spans = Spans::new();
+        let rows = Operation::new("rows", &spans).infallible().stream(stream::iter([1, 2, 3]));
+        assert_eq!(rows.collect::<Vec<_>>().await, [1, 2, 3]);
+        let span = last(&spans);
+        assert_eq!((span.outcome.as_str(), told(&span, "operation.items").as_str()), ("ok", "3"));
+        assert_eq!(spans.stats().recorded, 1);
+    }
+
+    #[tokio::test]
+    async fn a_stream_that_is_dropped_was_cancelled_unless_it_failed() {
+        let spans = Spans::new();
+        let items = [Ok(1), Err(io::Error::from(io::ErrorKind::ConnectionReset)), Ok(3)];
+        let mut rows = Operation::new("rows", &spans).stream(stream::iter(items));
+        rows.next().await.unwrap().unwrap();
+        rows.next().await.unwrap().unwrap_err();
+        drop(rows);
+        let span = last(&spans);
+        assert_eq!((span.outcome.as_str(), told(&span, "error.type").as_str()), ("error", "connection_reset"));
+        assert_eq!(told(&span, "operation.items"), "2");
+
+        let mut rows = Operation::new("rows", &spans).infallible().stream(stream::iter([1, 2]));
+        rows.next().await.unwrap();
+        drop(rows);
+        assert_eq!(last(&spans).outcome.as_str(), "cancelled");
+    }
+
+    #[tokio::test]
+    async fn a_stream_that_panics_is_told() {
+        let spans = Spans::new();
+        let mut rows =
+            Box::pin(Operation::new("rows", &spans).infallible().stream(stream::once(async { panic!("on purpose") })));
+        let polled = catch_unwind(AssertUnwindSafe(|| {
+            let mut cx = TaskContext::from_waker(Waker::noop());
+            let _: Poll<Option<()>> = rows.as_mut().poll_next_unpin(&mut cx);
+        }));
+        assert!(polled.is_err());
+        drop(rows);
+        assert_eq!(last(&spans).outcome.as_str(), "panicked");
+    }
+}
+
+#[cfg(feature = "telemetry")]
+mod measured {
+    use buttress::Telemetry;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn telemetry_measures_operations_by_name_outcome_and_error() {
+        let telemetry = Telemetry::from_env("test").unwrap();
+        let charge = telemetry.operation("charge");
+        let active =
+            telemetry.metrics().up_down_counter("buttress.operation.active").with([("operation.name", "charge")]);
+        let running = charge.run(async { Ok::<_, io::Error>(active.value()) }).await.unwrap();
+        assert_eq!(running, 1);
+        charge.run(ready(Err::<(), _>(io::Error::from(io::ErrorKind::TimedOut)))).await.unwrap_err();
+        drop(charge.begin());
+        assert_eq!(active.value(), 0);
+        let duration = telemetry.metrics().timer("buttress.operation.duration");
+        let count = |outcome: &str, error: Option<&str>| {
+            let timer = match error {
+                Some(error) => {
+                    duration.with([("operation.name", "charge"), ("buttress.outcome", outcome), ("error.type", error)])
+                }
+                None => duration.with([("operation.name", "charge"), ("buttress.outcome", outcome)]),
+            };
+            timer.window().unwrap().count()
+        };
+        assert_eq!(count("ok", None), 1);
+        assert_eq!(count("error", Some("timeout")), 1);
+        assert_eq!(count("cancelled", None), 1);
+        assert_eq!(telemetry.latest_spans(9).len(), 3);
+    }
+}
