@@ -10,12 +10,14 @@
 //! assert!(comment(sql, &Context::root()).contains("/*traceparent='00-"));
 //! ```
 //!
-//! With feature `sqlx` there is [`sqlx::Traced`], with feature `redis` [`redis::Traced`]; neither is in `full`. Each call
-//! is a span of kind CLIENT by OpenTelemetry's conventions for databases (`db.system.name`, `db.operation.name`,
-//! `db.collection.name`, `db.namespace`, `db.query.text`, `db.query.summary`, `db.response.status_code`,
-//! `db.response.returned_rows`, `server.address`, `error.type`), and is counted in the histogram
-//! `db.client.operation.duration`, sampled or not. A call that is slow has `buttress.db.slow` besides. Parameters, keys,
-//! values and the messages of errors are never recorded.
+//! With feature `sqlx` there is [`sqlx::Traced`], with feature `redis` [`redis::Traced`]. Neither is in `full`: they are of
+//! use to who has the driver anyway, and `sqlx` needs Rust 1.94, as sqlx 0.9 does, where all the rest needs 1.88.
+//!
+//! Each call is a span of kind CLIENT by OpenTelemetry's conventions for databases (`db.system.name`, `db.operation.name`,
+//! `db.collection.name`, `db.namespace`, `db.query.text`, `db.query.summary`, `db.operation.batch.size`,
+//! `db.response.status_code`, `db.response.returned_rows`, `server.address`, `server.port`, `error.type`), and is counted
+//! in the histogram `db.client.operation.duration`, sampled or not. A call that is slow has `buttress.db.slow` besides.
+//! Parameters, keys, values and the messages of errors are never recorded.
 //!
 //! # Comments
 //!
