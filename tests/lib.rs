@@ -6,6 +6,7 @@ pub mod example;
 pub mod numbers;
 pub mod peers;
 pub mod plan;
+pub mod servers;
 
 use std::collections::VecDeque;
 use std::fmt;

@@ -11,6 +11,7 @@
 //! assert_eq!(HttpClassifier::client().classify(&seen).outcome, Outcome::Error);
 //! ```
 
+mod code;
 mod fault;
 mod grpc;
 mod wrapper;
@@ -19,6 +20,7 @@ use std::fmt;
 
 use http::{HeaderMap, StatusCode};
 
+pub use code::ErrorCode;
 pub use fault::Fault;
 #[cfg(feature = "circuit-breaker")]
 pub(crate) use fault::REFUSED;
@@ -147,6 +149,8 @@ pub enum ErrorType {
     Status(StatusCode),
     /// A gRPC status, written as its name.
     Grpc(GrpcCode),
+    /// What a server that speaks no HTTP calls its error.
+    Code(ErrorCode),
     /// The name of an error, a panic or a broken body.
     Name(&'static str),
 }
@@ -157,6 +161,7 @@ impl ErrorType {
         match self {
             Self::Status(status) => status.as_str(),
             Self::Grpc(code) => code.as_str(),
+            Self::Code(code) => code.as_str(),
             Self::Name(name) => name,
         }
     }

@@ -37,12 +37,14 @@
 //! | `spans` | the bounded hand-over, the ring, the thread that feeds the sinks |
 //! | `span` | [`SpanRecord`], what sinks get; `json_lines` a sink |
 //! | `connection` | spans of upgraded connections |
+//! | [`database`] | calls to databases: comments, masked texts, wrappers of sqlx and redis |
 //! | [`operation`] | spans of whatever else is worth one |
 //! | [`flow`] | what takes several steps, over several requests |
 
 mod attributes;
 mod capture;
 mod connection;
+pub mod database;
 #[cfg(feature = "debug-header")]
 mod debug_header;
 pub mod flow;
