@@ -38,6 +38,7 @@ pub mod trace;
 pub mod window;
 
 mod clock;
+mod headers;
 #[cfg(any(feature = "propagate", feature = "trace"))]
 pub mod rate;
 #[cfg(any(feature = "trace", feature = "metrics", feature = "circuit-breaker", feature = "retry"))]

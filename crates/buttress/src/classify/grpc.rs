@@ -3,6 +3,8 @@ use std::fmt;
 use http::header::CONTENT_TYPE;
 use http::{HeaderMap, HeaderValue, StatusCode};
 
+use crate::headers;
+
 /// A gRPC status code, 0 to 16.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct GrpcCode(u8);
@@ -146,7 +148,7 @@ impl Grpc {
 /// Whether a request is gRPC: `application/grpc`, alone or with a `+codec`, but not gRPC-Web.
 #[inline]
 pub(crate) fn is_grpc(headers: &HeaderMap) -> bool {
-    headers.get(CONTENT_TYPE).is_some_and(is_grpc_type)
+    headers::first(headers, &CONTENT_TYPE).is_some_and(is_grpc_type)
 }
 
 /// The same of its content type.

@@ -7,6 +7,7 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 
 use super::id::{SpanId, TraceId};
 use super::{hex, list};
+use crate::headers;
 
 pub(crate) static TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 const VERSION_00_LENGTH: usize = 55;
@@ -122,8 +123,7 @@ impl TraceContext {
     ///
     /// [`TraceparentError`] when the value is malformed or there is more than one.
     pub fn from_headers(headers: &HeaderMap) -> Result<Option<Self>, TraceparentError> {
-        let mut values = headers.get_all(&TRACEPARENT).iter();
-        match (values.next(), values.next()) {
+        match headers::first_two(headers, &TRACEPARENT) {
             (None, _) => Ok(None),
             (Some(value), None) => Self::parse(value.as_bytes()).map(Some),
             (Some(_), Some(_)) => Err(TraceparentError::Repeated),

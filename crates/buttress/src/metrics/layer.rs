@@ -4,13 +4,14 @@ use std::fmt;
 use std::sync::Arc;
 
 use http::header::{CONTENT_TYPE, FORWARDED, HOST, UPGRADE};
-use http::{Request, StatusCode, response};
+use http::{HeaderValue, Request, StatusCode, response};
 use tower_layer::Layer;
 
 use super::registry::Registry;
 use super::requests::{Failure, Interned, Key, KnownMethod, Requests, Scheme, Side};
 use super::source::{OpenStream, StreamKind, StreamMetrics};
 use crate::classify::{GrpcCode, How, HttpClassifier};
+use crate::headers;
 use crate::observe::peer::{self, X_FORWARDED_PROTO};
 use crate::observe::{
     End, Exchange, KnownMethods, Observe, ObserveLayer, Observed, Present, Probe, RequestHead, Route,
@@ -158,7 +159,8 @@ pub struct RequestMetricsProbe {
     key: Key,
     /// A gRPC method that nobody has answered yet: a name that the caller may have invented.
     unknown_rpc: Option<Box<str>>,
-    stream: Option<OpenStream>,
+    /// In a box, because few answers are streams and all would move it along.
+    stream: Option<Box<OpenStream>>,
     /// What it is, should it be upgraded.
     upgrade: StreamKind,
 }
@@ -193,9 +195,9 @@ impl Probe for RequestMetricsProbe {
         } else if let Some(template) = Route::text_of(&head.extensions).filter(|_| !self.key.is_grpc) {
             self.key.route = self.config.requests.route(template);
         }
-        let content_type = head.headers.get(CONTENT_TYPE).map(|value| value.as_bytes());
+        let content_type = headers::first(&head.headers, &CONTENT_TYPE).map(HeaderValue::as_bytes);
         let is_stream = content_type.is_some_and(|kind| kind.starts_with(b"text/event-stream"));
-        self.stream = is_stream.then(|| self.config.streams(StreamKind::Sse, self.key.route).open());
+        self.stream = is_stream.then(|| Box::new(self.config.streams(StreamKind::Sse, self.key.route).open()));
         if head.status == StatusCode::SWITCHING_PROTOCOLS {
             let protocol = head.headers.get(UPGRADE).map(|protocol| protocol.as_bytes());
             if protocol.is_some_and(|protocol| protocol.eq_ignore_ascii_case(b"websocket")) {

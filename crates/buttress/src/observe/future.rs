@@ -83,22 +83,22 @@ where
             Some(watch) => ready!(watch.run(|| inner.poll(cx))),
             None => ready!(inner.poll(cx)),
         };
-        Poll::Ready(match polled {
+        match polled {
             Ok(response) => {
                 let (mut head, body) = response.into_parts();
                 // In its place: what is moved from here to the body is moved once.
                 if this.watch.as_mut().is_some_and(|watch| !watch.head(&mut head, &body)) {
                     *this.watch = None;
                 }
-                Ok(Response::from_parts(head, ObservedBody::new(body, this.watch.take())))
+                Poll::Ready(Ok(Response::from_parts(head, ObservedBody::new(body, this.watch.take()))))
             }
             Err(error) => {
                 if let Some(mut watch) = this.watch.take() {
                     watch.finish(&How::Failed(Fault::new(&error)));
                 }
-                Err(map(error))
+                Poll::Ready(Err(map(error)))
             }
-        })
+        }
     }
 }
 

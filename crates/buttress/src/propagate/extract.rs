@@ -17,10 +17,11 @@ use crate::observe::Present;
 /// What came in, and what the answer tells of it.
 pub(super) struct Extracted {
     pub(super) context: Context,
-    /// The caller's own `X-Trace-ID`, when it is answered as it came.
-    pub(super) answered_id: Option<HeaderValue>,
-    /// A request id that was made here.
-    pub(super) new_request_id: Option<HeaderValue>,
+    /// The caller's own `X-Trace-ID`, when it is answered as it came. In a box, because few requests have one and all
+    /// would move it along.
+    pub(super) answered_id: Option<Box<HeaderValue>>,
+    /// Whether the request id was made here.
+    pub(super) has_new_request_id: bool,
 }
 
 pub(super) fn extract(
@@ -50,8 +51,8 @@ pub(super) fn extract(
     if config.server_timing && policy.echo {
         Arc::make_mut(noted.shared.get_or_insert_default()).decided_flags = Some(DecidedFlags::of(&trace));
     }
-    let Noted { shared, answered_id, new_request_id, .. } = noted;
-    Extracted { context: Context::received(trace, parent, origin, shared), answered_id, new_request_id }
+    let Noted { shared, answered_id, has_new_request_id, .. } = noted;
+    Extracted { context: Context::received(trace, parent, origin, shared), answered_id, has_new_request_id }
 }
 
 /// Headers that few requests have, and that are looked at only where one of them may be.
@@ -62,8 +63,8 @@ const NOTED: Present = Present::names(&["tracestate", "baggage", "x-trace-id"]);
 struct Noted {
     shared: Option<Arc<Shared>>,
     adopted_id: Option<TraceId>,
-    answered_id: Option<HeaderValue>,
-    new_request_id: Option<HeaderValue>,
+    answered_id: Option<Box<HeaderValue>>,
+    has_new_request_id: bool,
 }
 
 #[inline(never)]
@@ -83,13 +84,13 @@ fn note(config: &Config, policy: &TrustPolicy, headers: &HeaderMap, inbound: &In
         let trace_id = correlation::as_trace_id(id);
         noted.adopted_id = trace_id.filter(|_| inbound.is_absent && config.adopt_trace_id);
         if noted.adopted_id.is_some() || trace_id.is_none() {
-            noted.answered_id = Some(id.clone());
+            noted.answered_id = Some(Box::new(id.clone()));
         }
         if noted.adopted_id.is_none() {
             shared.fields.correlation_id = Some(id.clone());
         }
     }
-    noted.new_request_id = read_fields(config, policy, headers, &mut shared.fields);
+    noted.has_new_request_id = read_fields(config, policy, headers, &mut shared.fields);
     noted.shared = (!shared.is_empty()).then(|| Arc::new(shared));
     noted
 }
@@ -115,8 +116,8 @@ fn inbound(config: &Config, headers: &HeaderMap, present: Present) -> Inbound {
     }
 }
 
-/// Fills the configured fields; answers with the request id if one had to be made.
-fn read_fields(config: &Config, policy: &TrustPolicy, headers: &HeaderMap, fields: &mut Fields) -> Option<HeaderValue> {
+/// Fills the configured fields; true if a request id had to be made.
+fn read_fields(config: &Config, policy: &TrustPolicy, headers: &HeaderMap, fields: &mut Fields) -> bool {
     let read = |wanted: bool, name: HeaderName| {
         let wanted = wanted && policy.correlation;
         wanted.then(|| correlation::id_of(headers, &name).cloned()).flatten()
@@ -126,10 +127,10 @@ fn read_fields(config: &Config, policy: &TrustPolicy, headers: &HeaderMap, field
     fields.session_id = read(config.session_id, X_SESSION_ID);
     fields.request_id = read(config.request_id, X_REQUEST_ID);
     if !config.request_id || fields.request_id.is_some() {
-        return None;
+        return false;
     }
     fields.request_id = Some(correlation::new_request_id());
-    fields.request_id.clone()
+    true
 }
 
 impl Config {

@@ -175,8 +175,10 @@ impl<B> Observe<B> for Propagate {
         let config = &*self.config;
         let policy = config.policy_for(&RequestHead::of(request));
         let extracted = extract(config, policy, request.headers(), exchange.present, exchange.started);
-        if let Some(id) = extracted.new_request_id {
-            request.headers_mut().insert(X_REQUEST_ID, id);
+        if extracted.has_new_request_id
+            && let Some(id) = request_id(&extracted.context)
+        {
+            request.headers_mut().insert(X_REQUEST_ID, id.clone());
         }
         exchange.context = Some(extracted.context);
         PropagateProbe {
@@ -197,7 +199,7 @@ impl Config {
 /// Writes the ids into the head of the answer.
 #[derive(Debug)]
 pub struct PropagateProbe {
-    answered_id: Option<HeaderValue>,
+    answered_id: Option<Box<HeaderValue>>,
     echo: bool,
     server_timing: bool,
 }
@@ -226,12 +228,16 @@ impl PropagateProbe {
         ids[32..].copy_from_slice(&context.span_id().to_hex());
         let mut trace_id = Bytes::from_owner(ids);
         let span_id = trace_id.split_off(32);
-        headers.insert(X_TRACE_ID, self.answered_id.take().unwrap_or_else(|| ascii(trace_id)));
+        headers.insert(X_TRACE_ID, self.answered_id.take().map_or_else(|| ascii(trace_id), |id| *id));
         headers.insert(X_SPAN_ID, ascii(span_id));
-        if let Some(request_id) = context.shared().and_then(|shared| shared.fields.request_id.as_ref()) {
-            headers.insert(X_REQUEST_ID, request_id.clone());
+        if let Some(id) = request_id(context) {
+            headers.insert(X_REQUEST_ID, id.clone());
         }
     }
+}
+
+fn request_id(context: &Context) -> Option<&HeaderValue> {
+    context.shared()?.fields.request_id.as_ref()
 }
 
 fn server_timing(trace: &TraceContext) -> HeaderValue {
