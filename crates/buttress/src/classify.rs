@@ -25,8 +25,6 @@ pub use fault::Fault;
 #[cfg(feature = "circuit-breaker")]
 pub(crate) use fault::REFUSED;
 pub(crate) use grpc::is_grpc;
-#[cfg(feature = "retry")]
-pub(crate) use grpc::is_grpc_type;
 pub use grpc::{Grpc, GrpcCode};
 #[cfg(feature = "circuit-breaker")]
 pub(crate) use wrapper::{Layered, Wrapper, know};
@@ -236,29 +234,9 @@ impl HttpClassifier {
         Self { client: true }
     }
 
-    /// A caller that reads an error in the head and then drops the body has not made the error undone.
-    fn dropped_in_body(&self, seen: &Seen<'_>) -> Verdict {
-        let told = seen.status.is_some_and(|status| seen.grpc.is_none_or(|grpc| grpc.is_told_by_head(status)));
-        let verdict = self.complete(seen, None);
-        if told && verdict.outcome.is_error() { verdict } else { Verdict::cancelled(seen) }
-    }
-
-    fn complete(&self, seen: &Seen<'_>, trailers: Option<&HeaderMap>) -> Verdict {
-        let Some(grpc) = seen.grpc else {
-            return Verdict::of_status(seen.status, self.client);
-        };
-        let code = trailers.and_then(GrpcCode::from_headers).or(grpc.head).unwrap_or(grpc.implied);
-        match code {
-            GrpcCode::OK => Verdict::ok().grpc(Some(code)),
-            code if code.is_error(self.client) => Verdict::of_code(code),
-            code => Verdict { health: Health::Unknown, ..Verdict::ok() }.grpc(Some(code)),
-        }
-    }
-}
-
-impl Classify for HttpClassifier {
-    fn classify(&self, seen: &Seen<'_>) -> Verdict {
-        let code = |code| seen.grpc.map(|_| code);
+    /// Apart, because most exchanges are complete.
+    #[inline(never)]
+    fn incomplete(&self, seen: &Seen<'_>) -> Verdict {
         match seen.how {
             How::Complete { trailers } => self.complete(seen, *trailers),
             How::Upgraded => Verdict::ok(),
@@ -269,8 +247,42 @@ impl Classify for HttpClassifier {
                 outcome: Outcome::Panicked,
                 health: Health::Unwell,
                 error_type: Some(ErrorType::Name("panic")),
-                grpc_code: code(GrpcCode::UNKNOWN),
+                grpc_code: seen.grpc.map(|_| GrpcCode::UNKNOWN),
             },
+        }
+    }
+
+    /// A caller that reads an error in the head and then drops the body has not made the error undone.
+    fn dropped_in_body(&self, seen: &Seen<'_>) -> Verdict {
+        let told = seen.status.is_some_and(|status| seen.grpc.is_none_or(|grpc| grpc.is_told_by_head(status)));
+        let verdict = self.complete(seen, None);
+        if told && verdict.outcome.is_error() { verdict } else { Verdict::cancelled(seen) }
+    }
+
+    #[inline]
+    fn complete(&self, seen: &Seen<'_>, trailers: Option<&HeaderMap>) -> Verdict {
+        match seen.grpc {
+            None => Verdict::of_status(seen.status, self.client),
+            Some(grpc) => self.complete_grpc(grpc, trailers),
+        }
+    }
+
+    fn complete_grpc(&self, grpc: Grpc, trailers: Option<&HeaderMap>) -> Verdict {
+        let code = trailers.and_then(GrpcCode::from_headers).or(grpc.head).unwrap_or(grpc.implied);
+        match code {
+            GrpcCode::OK => Verdict::ok().grpc(Some(code)),
+            code if code.is_error(self.client) => Verdict::of_code(code),
+            code => Verdict { health: Health::Unknown, ..Verdict::ok() }.grpc(Some(code)),
+        }
+    }
+}
+
+impl Classify for HttpClassifier {
+    #[inline]
+    fn classify(&self, seen: &Seen<'_>) -> Verdict {
+        match seen.how {
+            How::Complete { trailers } => self.complete(seen, *trailers),
+            _ => self.incomplete(seen),
         }
     }
 }
@@ -316,6 +328,7 @@ impl Verdict {
         Self::error(ErrorType::Grpc(code), health).grpc(Some(code))
     }
 
+    #[inline]
     fn of_status(status: Option<StatusCode>, client: bool) -> Self {
         let Some(status) = status else {
             return Self::ok();

@@ -12,16 +12,11 @@ use tower::{Service, service_fn};
 
 pub type Ask = Request<Full<Bytes>>;
 
-const COMMON: [(&str, &str); 6] = [
+const COMMON: [(&str, &str); 3] = [
     ("host", "shop.example:8080"),
     ("user-agent", "bench/1.0"),
     ("accept", "application/json"),
-    ("accept-encoding", "gzip, br"),
-    ("accept-language", "en"),
-    ("content-type", "application/json"),
 ];
-const LISTS: [(&str, &str); 2] =
-    [("tracestate", "congo=t61rcWkgMzE,rojo=00f067aa0ba902b7"), ("baggage", "tenant=acme")];
 
 /// Which requests come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -71,7 +66,6 @@ fn template(method: Method, flags: Option<&str>) -> request::Parts {
     let mut headers: Vec<(&str, String)> = COMMON.map(|(name, value)| (name, value.to_owned())).into();
     if let Some(flags) = flags {
         headers.push(("traceparent", format!("00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-{flags}")));
-        headers.extend(LISTS.map(|(name, value)| (name, value.to_owned())));
     }
     let buffer = Bytes::from(headers.iter().map(|(_, value)| value.as_str()).collect::<String>());
     let mut request = Request::new(());

@@ -46,6 +46,7 @@ mod sealed {
 
 /// One for all.
 impl Choose for Circuit {
+    #[inline(always)]
     fn admit<B>(&self, _request: &Request<B>, now: Instant) -> Result<Permit, Rejected> {
         Self::admit(self, now)
     }

@@ -52,7 +52,8 @@ impl Circuit {
     /// # Errors
     ///
     /// [`Rejected`] when the call is not to be made.
-    #[inline]
+    // Always, because what it returns is large where it is refused.
+    #[inline(always)]
     pub fn admit(&self, now: Instant) -> Result<Permit, Rejected> {
         let shard = Shard::mine();
         let micros = self.core().micros(now);
@@ -60,13 +61,7 @@ impl Circuit {
         let ticket = self.0.tickets.of(shard, || self.ticket());
         match admission {
             Ok(admitted) => Ok(Permit::new(Arc::clone(ticket), admitted, micros)),
-            Err((wait, because)) => Err(Rejected {
-                name: Arc::clone(&ticket.name),
-                key: ticket.key.clone(),
-                because,
-                since: self.core().since(),
-                retry_after: Duration::from_millis(wait),
-            }),
+            Err((wait, because)) => Err(ticket.rejected(wait, because)),
         }
     }
 

@@ -16,6 +16,19 @@ pub(super) struct Ticket {
     pub(super) key: Option<Arc<str>>,
 }
 
+impl Ticket {
+    #[cold]
+    pub(super) fn rejected(&self, wait: u64, because: RejectedBecause) -> Rejected {
+        Rejected {
+            name: Arc::clone(&self.name),
+            key: self.key.clone(),
+            because,
+            since: self.core.since(),
+            retry_after: Duration::from_millis(wait),
+        }
+    }
+}
+
 /// A call that was let in. What comes of it is [reported](Self::report), once; a permit that is dropped reports
 /// that its call was cancelled.
 #[must_use = "dropped at once, the call counts as cancelled"]
@@ -29,6 +42,7 @@ pub struct Permit {
 }
 
 impl Permit {
+    #[inline]
     pub(super) fn new(ticket: Arc<Ticket>, (role, generation): (Role, u32), micros: u64) -> Self {
         Self { ticket, micros, generation, role, is_reported: false }
     }
@@ -36,6 +50,7 @@ impl Permit {
     /// What came of the call. Whether it was slow follows from the time since its admission.
     ///
     /// An outcome that comes after the circuit has changed its state is counted as stale and decides nothing.
+    #[inline]
     pub fn report(mut self, result: CallResult, now: Instant) {
         self.end(result, now);
     }

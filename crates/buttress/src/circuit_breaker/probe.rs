@@ -28,9 +28,39 @@ impl PermitProbe {
     pub(super) const fn new(permit: Permit) -> Self {
         Self { permit, said: Said::Nothing }
     }
+
+    /// What came of the call, unless it went well.
+    #[cold]
+    fn result(&self, end: &End<'_>) -> CallResult {
+        match (end.health, end.outcome) {
+            _ if matches!(self.said, Said::Refused) => CallResult::Rejected,
+            (Health::Well, _) => CallResult::Ok,
+            (Health::Unwell, _) => CallResult::Failed { retry_after: pushback(end).or_else(|| self.said.come_again()) },
+            (Health::Unknown, Outcome::Cancelled) => CallResult::Cancelled,
+            (Health::Unknown, _) if matches!(end.how, How::Failed(fault) if fault.is_refusal()) => CallResult::Rejected,
+            // It was there to say so, which is what a probe is to find out; whoever is only asked for what there is not
+            // would otherwise stay half-open for ever.
+            (Health::Unknown, _) if self.permit.is_probe() => CallResult::Ok,
+            (Health::Unknown, _) => CallResult::Ignored,
+        }
+    }
 }
 
 impl Said {
+    /// Apart, so that most answers are passed in a few steps.
+    #[inline(never)]
+    fn by(head: &response::Parts, is_grpc: bool) -> Self {
+        if head.extensions.get::<Refused>().is_some() {
+            Self::Refused
+        } else if is_grpc {
+            Self::of(Hint::of_grpc(&head.headers))
+        } else if head.status.is_server_error() || head.status.is_client_error() {
+            Self::of(Hint::of_http(&head.headers))
+        } else {
+            Self::Nothing
+        }
+    }
+
     fn of(hint: Option<Hint>) -> Self {
         hint.and_then(Hint::wait).map_or(Self::Nothing, Self::ComeAgain)
     }
@@ -44,30 +74,19 @@ impl Said {
 }
 
 impl Probe for PermitProbe {
+    #[inline]
     fn head(&mut self, head: &mut response::Parts, exchange: &mut Exchange) {
-        let failed = head.status.is_server_error() || head.status.is_client_error();
-        self.said = if head.extensions.get::<Refused>().is_some() {
-            Said::Refused
-        } else if exchange.is_grpc {
-            Said::of(Hint::of_grpc(&head.headers))
-        } else if failed {
-            Said::of(Hint::of_http(&head.headers))
-        } else {
-            Said::Nothing
-        };
+        // Most answers have nothing more to say.
+        if exchange.is_grpc || !head.status.is_success() || !head.extensions.is_empty() {
+            self.said = Said::by(head, exchange.is_grpc);
+        }
     }
 
+    #[inline(always)]
     fn end(self, end: &End<'_>) {
-        let result = match (end.health, end.outcome) {
-            _ if matches!(self.said, Said::Refused) => CallResult::Rejected,
-            (Health::Well, _) => CallResult::Ok,
-            (Health::Unwell, _) => CallResult::Failed { retry_after: pushback(end).or_else(|| self.said.come_again()) },
-            (Health::Unknown, Outcome::Cancelled) => CallResult::Cancelled,
-            (Health::Unknown, _) if matches!(end.how, How::Failed(fault) if fault.is_refusal()) => CallResult::Rejected,
-            // It was there to say so, which is what a probe is to find out; whoever is only asked for what there is not
-            // would otherwise stay half-open for ever.
-            (Health::Unknown, _) if self.permit.is_probe() => CallResult::Ok,
-            (Health::Unknown, _) => CallResult::Ignored,
+        let result = match (end.health, self.said) {
+            (Health::Well, Said::Nothing | Said::ComeAgain(_)) => CallResult::Ok,
+            _ => self.result(end),
         };
         self.permit.report(result, end.at);
     }

@@ -153,7 +153,7 @@ pub(crate) fn is_grpc(headers: &HeaderMap) -> bool {
 
 /// The same of its content type.
 #[inline]
-pub(crate) fn is_grpc_type(content_type: &HeaderValue) -> bool {
+fn is_grpc_type(content_type: &HeaderValue) -> bool {
     match content_type.as_bytes().strip_prefix(b"application/grpc") {
         Some(rest) => matches!(rest.first(), None | Some(b'+' | b';' | b' ')),
         None => false,

@@ -154,17 +154,28 @@ where
         attempts
     }
 
-    /// The request as the inner service gets it.
+    /// Sends the first attempt.
     #[inline]
-    pub(super) fn keep_body(&mut self, request: Request<B>) -> Request<ReplayBody<B>> {
-        request.map(|sent| match &mut self.kept {
-            Kept::Yes(original) => {
-                let (sent, source) = ReplayBody::keep(sent, self.running.0.0.config.replay_limit);
-                original.body = source;
-                sent
-            }
-            _ => ReplayBody::passing(sent),
-        })
+    pub(super) fn send_first(&mut self, service: &mut S, request: Request<B>) -> S::Future
+    where
+        S: Service<Request<ReplayBody<B>>>,
+    {
+        self.sending();
+        // Made in the place where it is handed over: a request is what is most expensive to move.
+        let future = service.call(request.map(|body| self.keep_body(body)));
+        self.sent();
+        future
+    }
+
+    /// The body as the inner service gets it.
+    #[inline]
+    fn keep_body(&mut self, body: B) -> ReplayBody<B> {
+        let Kept::Yes(original) = &mut self.kept else {
+            return ReplayBody::passing(body);
+        };
+        let (body, source) = ReplayBody::keep(body, self.running.0.0.config.replay_limit);
+        original.body = source;
+        body
     }
 
     /// Whether there is time left to send anything.
@@ -195,11 +206,18 @@ where
     }
 
     /// Sends an attempt.
-    #[inline]
     pub(super) fn send<Q>(&mut self, service: &mut S, request: Q) -> S::Future
     where
         S: Service<Q>,
     {
+        self.sending();
+        let future = service.call(request);
+        self.sent();
+        future
+    }
+
+    #[inline]
+    fn sending(&mut self) {
         if self.is_timed() {
             self.started = Some(clock::now());
         }
@@ -209,11 +227,13 @@ where
             }
             Previous::forget();
         }
-        let future = service.call(request);
+    }
+
+    #[inline]
+    fn sent(&mut self) {
         if let Kept::Yes(original) = &mut self.kept {
             original.previous = Previous::recorded();
         }
-        future
     }
 
     /// A token for a hedge.

@@ -1,15 +1,14 @@
 //! What is kept of a request that may be sent again, and what is looked at to know whether it may.
 
-use http::header::CONTENT_TYPE;
 use http::{Extensions, HeaderMap, HeaderName, HeaderValue, Method, Request, Uri, Version, request};
 
 use super::budget::{Ask, Withdrawal};
-use super::policy::{IDEMPOTENCY_KEY, is_harmless, is_idempotent};
+use super::policy::{is_harmless, is_idempotent};
 use super::replay_body::Source;
 use super::resend::Previous;
 use super::{Progress, tier};
-use crate::classify::{is_grpc, is_grpc_type};
-use crate::observe::RequestHead;
+use crate::classify::is_grpc;
+use crate::observe::{Present, RequestHead};
 
 /// A request that can be sent again, and how often it was.
 pub(super) struct Original<B> {
@@ -72,9 +71,6 @@ impl<B> Original<B> {
     }
 }
 
-/// Up to so many headers it is cheaper to look at the name of each than to look up two by their hashes.
-const FEW: usize = 16;
-
 /// What the headers of a request say about whether it may be repeated.
 pub(super) struct Told {
     pub(super) grpc: bool,
@@ -89,18 +85,12 @@ impl Told {
         if is_idempotent(request.method) {
             return Self { grpc: false, harmless: true };
         }
-        let (posted, headers) = (*request.method == Method::POST, request.headers);
-        if headers.keys_len() > FEW {
-            return Self { grpc: posted && is_grpc(headers), harmless: is_harmless(request) };
+        let present = Present::of(request.headers);
+        let may_be_grpc = present.may_have(const { Present::names(&["content-type"]) });
+        let may_have_key = present.may_have(const { Present::names(&["idempotency-key"]) });
+        Self {
+            grpc: may_be_grpc && *request.method == Method::POST && is_grpc(request.headers),
+            harmless: may_have_key && is_harmless(request),
         }
-        let mut told = Self { grpc: false, harmless: false };
-        for (name, value) in headers {
-            if *name == CONTENT_TYPE {
-                told.grpc |= posted && is_grpc_type(value);
-            } else if *name == IDEMPOTENCY_KEY {
-                told.harmless = true;
-            }
-        }
-        told
     }
 }

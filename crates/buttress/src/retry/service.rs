@@ -87,8 +87,7 @@ where
         if !attempts.is_in_time() {
             return ResponseFuture::late(attempts);
         }
-        let request = attempts.keep_body(request);
-        let first = attempts.send(&mut self.inner, request);
+        let first = attempts.send_first(&mut self.inner, request);
         ResponseFuture::new(first, attempts)
     }
 }
