@@ -75,10 +75,12 @@
 //! | `buttress.circuit_breaker.state`: 0 while calls pass, 1 while they are rejected, 0.5 half-open | |
 //! | `buttress.circuit_breaker.in_state`: 1 for the state it is in, 0 for each other | `buttress.circuit_breaker.state` |
 //! | `buttress.circuit_breaker.time_in_state`, in seconds | |
+//! | `buttress.circuit_breaker.trips`: how often it opened | `buttress.circuit_breaker.reason`, [`Reason::as_str`] |
 //! | `buttress.circuit_breaker.calls` | `buttress.circuit_breaker.result` |
 //! | `buttress.circuit_breaker.fallbacks`, of a [`FallbackLayer`] | no key |
 //!
-//! [`Circuit::watch`] and [`signal`](crate::signal) tell each transition with its reason, [`Circuit::snapshot`] everything.
+//! [`Circuit::watch`] and [`signal`](crate::signal) tell each transition with its reason; [`Circuit::snapshot`] is everything,
+//! and serialises for a health page.
 //!
 //! # How it decides
 //!
