@@ -454,6 +454,14 @@ async fn a_circuit_is_seen_among_the_metrics() {
     };
     assert_eq!((in_state("open"), in_state("closed"), in_state("half_open")), (1.0, 0.0, 0.0));
     assert_eq!(registry.gauge("buttress.circuit_breaker.state").with(key).value(), 1.0);
+    let trips = |reason| {
+        let labels = [key[0], ("buttress.circuit_breaker.reason", reason)];
+        total(&registry, "buttress.circuit_breaker.trips", &labels)
+    };
+    assert_eq!((trips("failure_rate"), trips("forced")), (1, 0));
+    layer.circuit().force_open("by hand", None);
+    drop(registry.snapshot());
+    assert_eq!((trips("failure_rate"), trips("forced")), (1, 1));
 
     layer.circuit().reset("all is well");
     drop(registry.snapshot());

@@ -651,6 +651,53 @@ async fn a_snapshot_tells_how_long_and_until_when() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn how_often_it_opened_is_counted_by_why() {
+    let circuit = circuit();
+    assert!(circuit.snapshot(Instant::now()).trips.is_empty());
+    open(&circuit);
+    for _ in 0..2 {
+        advance(Duration::from_secs(60)).await;
+        assert!(call(&circuit, CallResult::FAILED), "a probe");
+    }
+    circuit.force_open("the store moves", None);
+    circuit.release("it has moved");
+    let trips: Vec<_> = circuit.snapshot(Instant::now()).trips.into_iter().collect();
+    assert_eq!(trips, [("failure_rate", 1), ("forced", 1), ("probe_failed", 2)]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_health_page_shows_a_snapshot_as_it_is() {
+    let circuit = circuit();
+    advance(SECOND).await;
+    open(&circuit);
+    advance(millis(1500)).await;
+    let page = serde_json::to_value(circuit.snapshot(Instant::now())).unwrap();
+    let (reason, text) = ("failure_rate", "20 of the last 20 calls failed");
+    let expected = serde_json::json!({
+        "state": "open",
+        "time_in_state_ms": 1500,
+        "last_trip": { "reason": reason, "text": text },
+        "trips": { "failure_rate": 1 },
+        "retry_after_ms": 3500,
+        "window": { "calls": 0, "failed": 0, "slow": 0 },
+        "transitions": [{
+            "ago_ms": 1500,
+            "name": "payments",
+            "from": "closed",
+            "to": "open",
+            "reason": reason,
+            "text": text,
+            "after_ms": 1000,
+        }],
+        "counts": {
+            "admitted": 20, "ok": 0, "failed": 20, "slow": 0, "ignored": 0, "cancelled": 0, "rejected_inside": 0,
+            "stale": 0, "rejected": 0, "would_have_rejected": 0, "probes": 0,
+        },
+    });
+    assert_eq!(page, expected);
+}
+
+#[tokio::test(start_paused = true)]
 async fn an_error_is_a_failure_and_comes_back_as_it_was() {
     let circuit = circuit();
     for _ in 0..20 {

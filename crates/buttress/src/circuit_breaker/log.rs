@@ -1,6 +1,6 @@
 //! What a circuit remembers of its past, and whom it tells. Touched only when its state changes.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 
 use super::transition::{Reason, State, Transition};
 use crate::signal::Signals;
@@ -14,6 +14,8 @@ pub(super) struct Log {
     pub(super) transitions: VecDeque<(u64, Transition)>,
     /// Why it opened last.
     pub(super) last_trip: Option<Reason>,
+    /// How often it opened, by the label of why.
+    pub(super) trips: BTreeMap<&'static str, u64>,
     pub(super) signals: Option<Signals>,
 }
 
@@ -21,6 +23,7 @@ impl Log {
     pub(super) fn push(&mut self, now: u64, transition: Transition) {
         if matches!(transition.to, State::Open | State::ForcedOpen) {
             self.last_trip = Some(transition.reason.clone());
+            *self.trips.entry(transition.reason.as_str()).or_default() += 1;
         }
         self.transitions.truncate(REMEMBERED - 1);
         self.transitions.push_front((now, transition));

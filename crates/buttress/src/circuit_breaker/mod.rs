@@ -75,10 +75,12 @@
 //! | `buttress.circuit_breaker.state`: 0 while calls pass, 1 while they are rejected, 0.5 half-open | |
 //! | `buttress.circuit_breaker.in_state`: 1 for the state it is in, 0 for each other | `buttress.circuit_breaker.state` |
 //! | `buttress.circuit_breaker.time_in_state`, in seconds | |
+//! | `buttress.circuit_breaker.trips`: how often it opened | `buttress.circuit_breaker.reason`, [`Reason::as_str`] |
 //! | `buttress.circuit_breaker.calls` | `buttress.circuit_breaker.result` |
 //! | `buttress.circuit_breaker.fallbacks`, of a [`FallbackLayer`] | no key |
 //!
-//! [`Circuit::watch`] and [`signal`](crate::signal) tell each transition with its reason, [`Circuit::snapshot`] everything.
+//! [`Circuit::watch`] and [`signal`](crate::signal) tell each transition with its reason; [`Circuit::snapshot`] is everything,
+//! and serialises for a health page.
 //!
 //! # How it decides
 //!
@@ -138,8 +140,11 @@
 //!
 //! # What it costs
 //!
-//! While the circuit is closed and calls go well, a call reads two words that nobody writes and writes words of its own
-//! thread only: no lock, no allocation, and no cache line that threads pass around. Failures and slow calls share a ring.
+//! While the circuit is closed and calls go well, a call reads two words that are hardly ever written and writes words of
+//! its own thread only: no lock, no allocation, and no cache line that threads pass around. The words are the state, and
+//! when to look for stuck calls next: a server that hangs ends no call, so it is those that begin who have to look. Both
+//! are in one cache line. In one word the time would take the bits of what the state ends with, and each look would make
+//! those who are just changing the state begin again. Failures and slow calls share a ring.
 //! A lock is taken when the state changes; one that is about every 30 ms tried, to look for stuck calls, nobody waits for.
 //! Time is told to the millisecond.
 //!

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use super::{Chosen, Circuit, CircuitCounts, CircuitSnapshot, Circuits, FallbackLayer, State};
+use super::{Chosen, Circuit, CircuitCounts, CircuitSnapshot, Circuits, FallbackLayer, Reason, State};
 use crate::clock::Instant;
 use crate::metrics::{Counter, Family, Gauge, Registry};
 
@@ -55,6 +55,7 @@ struct Families {
     state: Family<Gauge>,
     in_state: Family<Gauge>,
     time_in_state: Family<Gauge>,
+    trips: Family<Counter>,
     calls: Family<Counter>,
 }
 
@@ -74,6 +75,10 @@ impl Families {
                 .gauge("buttress.circuit_breaker.time_in_state")
                 .unit("s")
                 .description("How long the circuit has been in its state"),
+            trips: registry
+                .counter("buttress.circuit_breaker.trips")
+                .unit("{trip}")
+                .description("How often the circuit opened, by why"),
             calls: registry
                 .counter("buttress.circuit_breaker.calls")
                 .unit("{call}")
@@ -82,7 +87,7 @@ impl Families {
     }
 
     fn put(&self, circuit: &Circuit, now: Instant) {
-        let CircuitSnapshot { state, time_in_state, counts, .. } = circuit.snapshot(now);
+        let CircuitSnapshot { state, time_in_state, trips, counts, .. } = circuit.snapshot(now);
         let name: &str = circuit.name();
         // Present in all or in none, as the key of a family is.
         let key: &str = circuit.key().map_or("", |key| key);
@@ -92,6 +97,11 @@ impl Families {
             let is_it = if each == state { 1.0 } else { 0.0 };
             let labels = [(NAME, name), (KEY, key), ("buttress.circuit_breaker.state", each.as_str())];
             self.in_state.with(labels).set(is_it);
+        }
+        // Those to come are there as zeros: a rate over a counter does not see that it begins with one.
+        for reason in Reason::TRIPS {
+            let labels = [(NAME, name), (KEY, key), ("buttress.circuit_breaker.reason", reason)];
+            self.trips.with(labels).advance_to(trips.get(reason).copied().unwrap_or(0));
         }
         for (result, count) in results(&counts) {
             self.calls.with([(NAME, name), (KEY, key), ("buttress.circuit_breaker.result", result)]).advance_to(count);

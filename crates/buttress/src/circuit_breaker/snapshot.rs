@@ -1,6 +1,9 @@
 //! What a circuit looks like at a moment.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
+
+use serde::{Serialize, Serializer};
 
 use super::circuit::Circuit;
 use super::outcomes::{Kind, Outcomes, Total};
@@ -8,19 +11,27 @@ use super::state::Phase;
 use super::transition::{Reason, State, Transition};
 use crate::clock::Instant;
 
-/// A circuit at a moment.
-#[derive(Clone, Debug, PartialEq)]
+/// A circuit at a moment; what a health page shows of it.
+///
+/// Serialised, durations are whole milliseconds under a name that ends in `_ms`, and `since` is left out: an instant is
+/// no date.
+#[derive(Clone, Debug, PartialEq, Serialize)]
 #[non_exhaustive]
 pub struct CircuitSnapshot {
     /// What it does with calls.
     pub state: State,
     /// Since when.
+    #[serde(skip)]
     pub since: Instant,
     /// For how long.
+    #[serde(rename = "time_in_state_ms", serialize_with = "millis")]
     pub time_in_state: Duration,
     /// Why it opened last, if it ever did.
     pub last_trip: Option<Reason>,
+    /// How often it opened, by the [label](Reason::as_str) of why; only what has happened.
+    pub trips: BTreeMap<&'static str, u64>,
     /// When the next call may pass, if none may now; `None` too where it is open until somebody says otherwise.
+    #[serde(rename = "retry_after_ms", serialize_with = "maybe_millis")]
     pub retry_after: Option<Duration>,
     /// What it decides by; empty unless it is closed.
     pub window: WindowSnapshot,
@@ -31,7 +42,7 @@ pub struct CircuitSnapshot {
 }
 
 /// The outcomes that a circuit decides by.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct WindowSnapshot {
     /// All.
@@ -43,18 +54,20 @@ pub struct WindowSnapshot {
 }
 
 /// A transition, and how long ago it was.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 #[non_exhaustive]
 pub struct PastTransition {
     /// How long ago.
+    #[serde(rename = "ago_ms", serialize_with = "millis")]
     pub ago: Duration,
     /// The transition.
+    #[serde(flatten)]
     pub transition: Transition,
 }
 
 /// Totals since the circuit was made; they only grow. Each admission ends up in exactly one of the outcomes
 /// [`ok`](Self::ok) to [`stale`](Self::stale).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct CircuitCounts {
     /// Calls let in, probes and those that would have been rejected among them.
@@ -102,6 +115,7 @@ impl Circuit {
             since: core.since(),
             time_in_state: now.saturating_duration_since(core.since()),
             last_trip: log.last_trip.clone(),
+            trips: log.trips.clone(),
             retry_after: retry_after.filter(|wait| !wait.is_zero()),
             window: WindowSnapshot { calls: seen.calls, failed: seen.failed, slow: seen.slow },
             transitions: log.transitions.iter().map(past).collect(),
@@ -130,5 +144,16 @@ fn counts(outcomes: &Outcomes) -> CircuitCounts {
         would_have_rejected: outcomes.total(Total::WouldRefuse),
         probes: outcomes.total(Total::Probes),
         admitted: [Total::Started, Total::Passed, Total::Probes].map(|total| outcomes.total(total)).iter().sum(),
+    }
+}
+
+pub(super) fn millis<S: Serializer>(duration: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_u64(duration.as_millis().try_into().unwrap_or(u64::MAX))
+}
+
+fn maybe_millis<S: Serializer>(duration: &Option<Duration>, serializer: S) -> Result<S::Ok, S::Error> {
+    match duration {
+        Some(duration) => millis(duration, serializer),
+        None => serializer.serialize_none(),
     }
 }

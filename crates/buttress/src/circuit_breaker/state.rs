@@ -294,8 +294,8 @@ mod tests {
 
     #[test]
     fn only_what_is_open_counts_down() {
-        assert_eq!(admit(status(Phase::Open, 10), 9), Step::Reject(1));
-        assert_eq!(admit(status(Phase::ForcedOpen, 10), 9), Step::Reject(1));
+        assert_eq!(admit(status(Phase::Open, 10), 4), Step::Reject(6));
+        assert_eq!(admit(status(Phase::ForcedOpen, 10), 4), Step::Reject(6));
         assert_eq!(admit(status(Phase::ForcedOpen, NEVER), 9), Step::Reject(SOON));
         for phase in [Phase::Closed, Phase::ForcedClosed, Phase::Disabled] {
             assert_eq!(admit(status(phase, 10), 9), Step::Pass);

@@ -115,6 +115,15 @@ mod tests {
     }
 
     #[test]
+    fn what_begins_after_a_restart_is_stuck_first_and_a_stream_once_it_has_lasted_for_long() {
+        let mut stuck = Stuck::default();
+        stuck.restart(5000, 0, 0);
+        let looks: Vec<_> = (5000..40_000).step_by(31).map(|now| (now, stuck.look(now, 100, 0, SLOW))).collect();
+        let most = |from, to| looks.iter().filter(|(now, _)| (from..to).contains(now)).map(|(_, stuck)| *stuck).max();
+        assert_eq!((most(5000, 15_000), most(26_000, 40_000)), (Some(100), Some(0)));
+    }
+
+    #[test]
     fn streams_that_have_lasted_for_long_are_not_stuck() {
         let mut stuck = Stuck::default();
         // A hundred begin in the first minute and never end; a call in 50 ms comes and goes.

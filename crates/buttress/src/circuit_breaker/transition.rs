@@ -4,6 +4,11 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use serde::ser::SerializeStruct;
+use serde::{Serialize, Serializer};
+
+use super::snapshot::millis;
+
 /// What a circuit does with calls.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
@@ -55,6 +60,13 @@ impl fmt::Display for State {
     }
 }
 
+/// As its [label](State::as_str).
+impl Serialize for State {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.as_str())
+    }
+}
+
 /// Why a circuit changed its state.
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
@@ -94,6 +106,11 @@ pub enum Reason {
 }
 
 impl Reason {
+    /// The labels of those that a circuit opens for.
+    #[cfg(feature = "metrics")]
+    pub(super) const TRIPS: [&'static str; 7] =
+        ["failure_rate", "slow_call_rate", "consecutive_failures", "stuck_calls", "probe_failed", "forced", "imported"];
+
     /// The label, without the numbers.
     pub const fn as_str(&self) -> &'static str {
         match self {
@@ -130,20 +147,33 @@ impl fmt::Display for Reason {
     }
 }
 
+/// As its [label](Reason::as_str), `reason`, and as a sentence with the numbers, `text`.
+impl Serialize for Reason {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut fields = serializer.serialize_struct("Reason", 2)?;
+        fields.serialize_field("reason", self.as_str())?;
+        fields.serialize_field("text", &format_args!("{self}"))?;
+        fields.end()
+    }
+}
+
 /// A circuit that changed its state.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 #[non_exhaustive]
 pub struct Transition {
     /// Whose circuit it is.
     pub name: Arc<str>,
     /// Which one of those of that name, where there is one for each host, route or tenant.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub key: Option<Arc<str>>,
     /// What it did before.
     pub from: State,
     /// What it does from now on.
     pub to: State,
     /// Why.
+    #[serde(flatten)]
     pub reason: Reason,
     /// How long it had been what it was.
+    #[serde(rename = "after_ms", serialize_with = "millis")]
     pub after: Duration,
 }
