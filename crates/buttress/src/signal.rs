@@ -40,7 +40,8 @@ pub enum Signal {
         /// How often it was sent.
         attempts: u32,
     },
-    /// A request was not retried, because retries had used up their budget; told once until there is some again.
+    /// A request was not retried, because retries had used up their budget. Told once for each time of trouble: again
+    /// after ten seconds in which no retry was denied.
     RetryBudgetSpent {
         /// Whose budget it is.
         client: Arc<str>,

@@ -132,10 +132,8 @@ async fn an_answer_that_is_exhausted_is_marked_and_told() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_spent_budget_marks_the_answer_and_is_told_once_until_there_is_some_again() {
-    let signals = Signals::new();
-    let mut heard = signals.subscribe();
-    let layer = steady().name("prices").attempts(2).budget(RetryBudget::of(0.0, 1.0).unwrap()).signals(signals);
+async fn a_spent_budget_marks_the_answer() {
+    let layer = steady().attempts(2).budget(RetryBudget::of(0.0, 1.0).unwrap());
     let service = layer.layer(Server::always(status(503)));
     // Three are in reserve; a moment after a denial requests are not even kept.
     for nth in 0..20 {
@@ -146,15 +144,35 @@ async fn a_spent_budget_marks_the_answer_and_is_told_once_until_there_is_some_ag
     }
     let stats = layer.stats();
     assert_eq!((stats.budget.withdrawn, stats.budget.denied, stats.all_repeats()), (3, 17, 3));
-    let mut spent = 0;
-    tokio::time::sleep(Duration::from_secs(1)).await;
-    service.clone().oneshot(get()).await.unwrap();
-    service.oneshot(get()).await.unwrap();
-    drop(layer);
-    while let Ok(Some(signal)) = tokio::time::timeout(MS(1), heard.next()).await {
-        spent += usize::from(matches!(signal, Signal::RetryBudgetSpent { .. }));
-    }
-    assert_eq!(spent, 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn that_the_budget_is_spent_is_told_once_and_again_when_it_had_recovered() {
+    let signals = Signals::new();
+    let mut heard = signals.subscribe();
+    let layer = steady().name("prices").attempts(2).budget(RetryBudget::of(0.0, 1.0).unwrap()).signals(signals);
+    let service = layer.layer(Server::always(status(503)));
+    // A minute of trouble: ten requests a second fail, and one of them is repeated.
+    let trouble = async || {
+        for _ in 0..600 {
+            service.clone().oneshot(get()).await.unwrap();
+            tokio::time::sleep(MS(100)).await;
+        }
+    };
+    let mut told = async || {
+        let mut spent = 0;
+        while let Ok(Some(signal)) = tokio::time::timeout(MS(1), heard.next()).await {
+            assert!(!matches!(signal, Signal::Missed(_)));
+            spent += usize::from(signal == Signal::RetryBudgetSpent { client: "prices".into() });
+        }
+        spent
+    };
+    trouble().await;
+    assert_eq!(told().await, 1);
+    tokio::time::sleep(MS(10_000)).await;
+    trouble().await;
+    assert_eq!(told().await, 1);
+    assert!(layer.stats().budget.withdrawn > 100, "there was some all the time");
 }
 
 #[tokio::test(start_paused = true)]

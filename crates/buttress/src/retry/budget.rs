@@ -20,6 +20,9 @@ const RESERVE: f64 = 1.0;
 const RESERVE_BURST: f64 = 3.0;
 /// After a denial requests are not kept for a repeat for this long.
 const PAUSE: Duration = Duration::from_millis(100);
+/// Without a denial for this long a budget has recovered. In the middle of trouble there is a token now and then: that
+/// it is gone again is no news.
+const RECOVERED: Duration = Duration::from_secs(10);
 
 /// A budget for repeats, shared by its clones: give one to several clients of the same server.
 ///
@@ -48,7 +51,7 @@ struct Inner {
     tallies: Sharded<Tally>,
     pool: Mutex<Pool>,
     zero: Instant,
-    /// Nanoseconds after `zero` until which a denial holds.
+    /// Nanoseconds after `zero` until which the last denial holds; 0 before the first.
     denied_until: AtomicU64,
     spent: AtomicBool,
     withdrawn: AtomicU64,
@@ -189,7 +192,7 @@ impl RetryBudget {
         self.0.spent.load(Relaxed) && self.nanos(clock::now()) < self.0.denied_until.load(Relaxed)
     }
 
-    /// Takes a token and a place, or says no; the second tells whether this is the first no since there was some.
+    /// Takes a token and a place, or says no, and whether that is the first no since the budget had recovered.
     pub(super) fn withdraw(&self, ask: Ask) -> Result<Withdrawal, bool> {
         let in_flight = self.in_flight();
         let mut pool = self.pool();
@@ -206,8 +209,11 @@ impl RetryBudget {
         if ask != Ask::Repeat {
             return Err(false);
         }
-        self.0.denied_until.store(self.nanos(now + PAUSE), Relaxed);
-        Err(!self.0.spent.swap(true, Relaxed))
+        self.0.spent.store(true, Relaxed);
+        // One of those who are denied at the same time is the first: each sees what the one before it left.
+        let before = self.0.denied_until.swap(self.nanos(now + PAUSE), Relaxed);
+        let recovered = before.saturating_add((RECOVERED - PAUSE).as_nanos() as u64);
+        Err(before == 0 || self.nanos(now) >= recovered)
     }
 
     /// A repeat that was not even thought of, because one was denied a moment ago.
@@ -417,16 +423,35 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn the_first_no_is_told_apart_until_there_is_a_yes() {
+    async fn after_a_no_requests_are_not_kept_for_a_moment() {
         let budget = RetryBudget::of(0.0, 1.0).unwrap();
-        drop(granted(&budget, Ask::Repeat, 3).into_iter().map(|mut taken| taken.sent()).collect::<Vec<_>>());
-        assert_eq!(budget.withdraw(Ask::Repeat).map(drop), Err(true));
-        assert_eq!(budget.withdraw(Ask::Repeat).map(drop), Err(false));
-        assert!(budget.is_paused());
-        tokio::time::advance(Duration::from_secs(1)).await;
+        granted(&budget, Ask::Repeat, 3).iter_mut().for_each(Withdrawal::sent);
         assert!(!budget.is_paused());
-        budget.withdraw(Ask::Repeat).unwrap().sent();
-        assert_eq!(budget.withdraw(Ask::Repeat).map(drop), Err(true));
+        assert!(budget.withdraw(Ask::Repeat).is_err());
+        assert!(budget.is_paused());
+        tokio::time::advance(PAUSE).await;
+        assert!(!budget.is_paused());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_first_no_is_told_apart_until_there_was_none_for_ten_seconds() {
+        let budget = RetryBudget::of(0.0, 1.0).unwrap();
+        let first = |expected: bool| {
+            let nos: Vec<_> =
+                (0..10).filter_map(|_| budget.withdraw(Ask::Repeat).map(|mut taken| taken.sent()).err()).collect();
+            assert!(nos.len() > 1);
+            assert_eq!((nos[0], nos[1..].contains(&true)), (expected, false));
+        };
+        first(true);
+        // More is asked for than the reserve has: for a minute there is a yes a second, and a no after it.
+        for _ in 0..60 {
+            tokio::time::advance(Duration::from_secs(1)).await;
+            first(false);
+        }
+        tokio::time::advance(RECOVERED - Duration::from_nanos(1)).await;
+        first(false);
+        tokio::time::advance(RECOVERED).await;
+        first(true);
     }
 
     #[test]
