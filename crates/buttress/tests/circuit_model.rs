@@ -1,23 +1,16 @@
-//! Circuits against a naive model: a list of what came of each call and when.
+//! Circuits against a naive model: lists of what came of each call and when.
 #![cfg(feature = "circuit-breaker")]
+
+#[path = "support/naive_circuit.rs"]
+mod naive_circuit;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
-use buttress::backoff::{Backoff, Jitter};
-use buttress::circuit_breaker::{
-    CallResult, Cancellation, Circuit, CircuitConfig, Consecutive, Permit, Ramp, Share, SlowCalls, State, Window,
-};
+use buttress::circuit_breaker::{CallResult, Cancellation, Circuit, Permit, RejectedBecause, State};
+use naive_circuit::{Admission, Expected, Kept, LEASE, Model, PROBES, Role, Settings, WAITS, millis};
 use proptest::prelude::*;
 use tokio::time::{Instant, advance};
-
-const WAITS: [u64; 2] = [500, 2000];
-const LEASE: u64 = 1000;
-const RAMP: u64 = 700;
-const PROBES: u32 = 2;
-const SLOW: u64 = 60;
-const MINIMUM: usize = 5;
-const ROW: (usize, u64) = (3, 300);
 
 #[derive(Clone, Copy, Debug)]
 enum Op {
@@ -32,6 +25,10 @@ enum Op {
     Good,
     /// A bad one.
     Bad,
+    /// Closed again by hand, and so many milliseconds later a hundred good calls at once.
+    Recover(u64),
+    /// Calls that hang, so many milliseconds apart.
+    Hang(usize, u64),
     Force(State, Option<u64>),
     Release,
     Reset,
@@ -57,10 +54,13 @@ fn op() -> impl Strategy<Value = Op> {
         20 => (any::<usize>(), result()).prop_map(|(which, result)| Op::Finish(which, result)),
         3 => any::<usize>().prop_map(Op::Cancel),
         1 => any::<usize>().prop_map(Op::Panic),
+        5 => (0..8u64).prop_map(Op::Advance),
         10 => (0..120u64).prop_map(Op::Advance),
         4 => (0..2500u64).prop_map(Op::Advance),
         20 => Just(Op::Good),
         20 => Just(Op::Bad),
+        1 => (0..800u64).prop_map(Op::Recover),
+        2 => (1..20usize, 0..35u64).prop_map(|(calls, apart)| Op::Hang(calls, apart)),
         1 => (forced, proptest::option::of(0..800u64)).prop_map(|(state, lasts)| Op::Force(state, lasts)),
         1 => Just(Op::Release),
         1 => Just(Op::Reset),
@@ -69,89 +69,22 @@ fn op() -> impl Strategy<Value = Op> {
     ]
 }
 
-/// What the property is about: everything that changes a decision, and none of what is left to chance.
-#[derive(Clone, Copy, Debug)]
-struct Settings {
-    window: Kept,
-    cancellation: Cancellation,
-    has_ramp: bool,
-    strict: bool,
-}
-
-#[derive(Clone, Copy, Debug)]
-enum Kept {
-    Count { calls: usize, within: u64 },
-    Time { bucket: u64, buckets: u64 },
-}
-
 fn settings() -> impl Strategy<Value = Settings> {
     let window =
         prop_oneof![Just(Kept::Count { calls: 10, within: 1600 }), Just(Kept::Time { bucket: 100, buckets: 10 })];
     let cancellation =
         prop_oneof![Just(Cancellation::Ignore), Just(Cancellation::Failure), Just(Cancellation::FailureIfSlow)];
-    (window, cancellation, any::<bool>(), any::<bool>()).prop_map(|(window, cancellation, has_ramp, strict)| Settings {
-        window,
-        cancellation,
-        has_ramp,
-        strict,
-    })
-}
-
-fn millis(millis: u64) -> Duration {
-    Duration::from_millis(millis)
-}
-
-impl Settings {
-    fn config(self) -> CircuitConfig {
-        let window = match self.window {
-            Kept::Count { calls, within } => Window::count(calls as u32, millis(within)),
-            Kept::Time { bucket, buckets } => Window::time(millis(bucket * buckets), buckets as u32),
-        };
-        let waits = Backoff::exponential(millis(WAITS[0]), 2.0, millis(WAITS[1])).expect("they grow");
-        CircuitConfig::default()
-            .window(window.expect("within bounds"))
-            .strictly_above(self.strict)
-            .minimum_calls(MINIMUM as u32)
-            .slow_calls(SlowCalls { threshold: millis(SLOW), rate: Share::percent(80) })
-            .consecutive_failures(Consecutive { count: ROW.0 as u32, over: millis(ROW.1) })
-            .open_for(waits.jitter(Jitter::None))
-            .probes(PROBES)
-            .probe_lease(millis(LEASE))
-            // All of them pass, and that it goes on is seen by the waits.
-            .ramp(self.has_ramp.then_some(Ramp { from: Share::ALL, over: millis(RAMP) }))
-            .cancellation(self.cancellation)
-            .stuck_calls(false)
-    }
-}
-
-/// The naive model.
-#[derive(Clone, Debug)]
-struct Model {
-    settings: Settings,
-    now: u64,
-    mode: Mode,
-    /// Everything that counts since the circuit was closed last: when, failed, slow.
-    outcomes: Vec<(u64, bool, bool)>,
-    /// Counts whatever makes earlier calls stale.
-    era: u64,
-    opened: u32,
-    observes: bool,
-}
-
-#[derive(Clone, Copy, Debug)]
-enum Mode {
-    Closed { ramp_until: Option<u64> },
-    Open { until: u64 },
-    HalfOpen { succeeded: u32, lease_until: Option<u64> },
-    Forced { state: State, until: Option<u64> },
-}
-
-#[derive(Clone, Copy, Debug, PartialEq)]
-enum Role {
-    Counted,
-    Probe,
-    Unwatched,
-    LetThrough,
+    let ramp = prop_oneof![Just(None), Just(Some(100)), Just(Some(25))];
+    (window, cancellation, ramp, any::<[bool; 3]>()).prop_map(
+        |(window, cancellation, ramp, [strict, stuck, throttle])| Settings {
+            window,
+            cancellation,
+            ramp,
+            strict,
+            stuck,
+            throttle,
+        },
+    )
 }
 
 struct Call {
@@ -161,152 +94,12 @@ struct Call {
     start: u64,
 }
 
-impl Model {
-    fn new(settings: Settings) -> Self {
-        let mode = Mode::Closed { ramp_until: None };
-        Self { settings, now: 0, mode, outcomes: Vec::new(), era: 0, opened: 0, observes: false }
-    }
-
-    fn state(&self) -> State {
-        match self.mode {
-            Mode::Closed { .. } => State::Closed,
-            Mode::Open { .. } => State::Open,
-            Mode::HalfOpen { .. } => State::HalfOpen,
-            Mode::Forced { state, .. } => state,
-        }
-    }
-
-    fn close(&mut self, gently: bool) {
-        self.era += 1;
-        self.outcomes.clear();
-        let ramp_until = (gently && self.settings.has_ramp).then_some(self.now + RAMP);
-        if ramp_until.is_none() {
-            self.opened = 0;
-        }
-        self.mode = Mode::Closed { ramp_until };
-    }
-
-    fn open(&mut self, from: u64, hint: Option<u64>) {
-        let wait = match hint {
-            Some(hint) => hint.clamp(WAITS[0], WAITS[1]),
-            None => (WAITS[0] << self.opened.min(10)).min(WAITS[1]),
-        };
-        self.era += 1;
-        self.opened += 1;
-        self.mode = Mode::Open { until: from + wait };
-    }
-
-    /// What time alone does.
-    fn settle(&mut self) {
-        match self.mode {
-            Mode::HalfOpen { lease_until: Some(until), .. } if self.now >= until => self.open(until, None),
-            Mode::Closed { ramp_until: Some(until) } if self.now >= until => {
-                self.opened = 0;
-                self.mode = Mode::Closed { ramp_until: None };
-            }
-            Mode::Forced { state, until: Some(until) } if self.now >= until => self.close(state == State::ForcedOpen),
-            _ => {}
-        }
-    }
-
-    /// The role of a call that comes now; or how long to wait.
-    fn admit(&mut self) -> Result<Role, u64> {
-        self.settle();
-        let wait = match self.mode {
-            Mode::Closed { .. } => return Ok(Role::Counted),
-            Mode::Forced { state: State::ForcedOpen, until } => {
-                return Err(until.map_or(1000, |until| until - self.now));
-            }
-            Mode::Forced { .. } => return Ok(Role::Unwatched),
-            Mode::Open { until } if self.now < until => until - self.now,
-            Mode::HalfOpen { lease_until: Some(until), .. } => (until - self.now).min(1000),
-            Mode::Open { .. } | Mode::HalfOpen { .. } => {
-                let succeeded = if let Mode::HalfOpen { succeeded, .. } = self.mode { succeeded } else { 0 };
-                self.era += 1;
-                self.mode = Mode::HalfOpen { succeeded, lease_until: Some(self.now + LEASE) };
-                return Ok(Role::Probe);
-            }
-        };
-        if self.observes { Ok(Role::LetThrough) } else { Err(wait) }
-    }
-
-    fn finish(&mut self, role: Role, era: u64, start: u64, result: CallResult) {
-        let is_slow = self.now - start >= SLOW;
-        let (failed, hint) = match result {
-            CallResult::Failed { retry_after } => (true, retry_after.map(|hint| hint.as_millis() as u64)),
-            CallResult::Cancelled => match self.settings.cancellation {
-                Cancellation::Failure => (true, None),
-                Cancellation::FailureIfSlow => (is_slow, None),
-                _ => (false, None),
-            },
-            _ => (false, None),
-        };
-        let says_nothing = !failed && result != CallResult::Ok;
-        if matches!(role, Role::Unwatched | Role::LetThrough) || era != self.era {
-            return;
-        }
-        if let (Role::Probe, Mode::HalfOpen { succeeded, lease_until: Some(until) }) = (role, self.mode) {
-            if self.now >= until {
-                return self.open(until, hint);
-            }
-            return match (says_nothing, failed || is_slow) {
-                (true, _) => self.mode = Mode::HalfOpen { succeeded, lease_until: None },
-                (_, true) => self.open(self.now, hint),
-                _ if succeeded + 1 == PROBES => self.close(true),
-                _ => self.mode = Mode::HalfOpen { succeeded: succeeded + 1, lease_until: None },
-            };
-        }
-        if says_nothing {
-            return;
-        }
-        self.outcomes.push((self.now, failed, is_slow));
-        if (failed || is_slow) && self.is_enough() {
-            self.open(self.now, hint);
-        }
-    }
-
-    /// All, failed and slow calls in the window.
-    fn window(&self) -> (usize, usize, usize) {
-        let age = |at: u64, part: u64| self.now / part - at / part;
-        let seen: Vec<_> = match self.settings.window {
-            Kept::Time { bucket, buckets } => {
-                self.outcomes.iter().filter(|(at, ..)| age(*at, bucket) < buckets).collect()
-            }
-            Kept::Count { calls, within } => {
-                let is_young = |(at, failed, slow): &&(u64, bool, bool)| {
-                    // Good calls are told apart by sixteenths.
-                    if *failed || *slow { self.now - at < within } else { age(*at, within / 16) < 16 }
-                };
-                self.outcomes.iter().rev().take(calls).filter(is_young).collect()
-            }
-        };
-        let count = |is: fn(&(u64, bool, bool)) -> bool| seen.iter().filter(|outcome| is(outcome)).count();
-        (seen.len(), count(|(_, failed, _)| *failed), count(|(_, _, slow)| *slow))
-    }
-
-    fn is_enough(&self) -> bool {
-        let (calls, failed, slow) = self.window();
-        if calls >= MINIMUM {
-            let reached = |part: usize, percent: usize| {
-                let (part, bound) = (part * 100, calls * percent);
-                if self.settings.strict { part > bound } else { part >= bound }
-            };
-            return reached(failed, 50) || reached(slow, 80);
-        }
-        let remembered = match self.settings.window {
-            Kept::Count { calls, .. } => calls.max(ROW.0),
-            Kept::Time { .. } => ROW.0,
-        };
-        let row: Vec<u64> = self
-            .outcomes
-            .iter()
-            .rev()
-            .take_while(|(_, failed, _)| *failed)
-            .map(|(at, ..)| *at)
-            .take(remembered)
-            .collect();
-        row.len() >= ROW.0 && row[0] - row[row.len() - 1] >= ROW.1
-    }
+/// What was left to chance: how many calls were to pass, how far that may be off, and how many passed.
+#[derive(Default)]
+struct Luck {
+    expected: f64,
+    variance: f64,
+    passed: f64,
 }
 
 /// The circuit and the model, side by side.
@@ -314,13 +107,15 @@ struct Pair {
     handles: [Circuit; 3],
     model: Model,
     calls: Vec<Call>,
+    rejected: u64,
+    luck: Luck,
 }
 
 impl Pair {
     fn new(settings: Settings) -> Self {
         let circuit = Circuit::new("model", settings.config());
         let handles = [circuit.clone(), circuit.clone(), circuit];
-        Self { handles, model: Model::new(settings), calls: Vec::new() }
+        Self { handles, model: Model::new(settings), calls: Vec::new(), rejected: 0, luck: Luck::default() }
     }
 
     fn take(&mut self, which: usize) -> Option<Call> {
@@ -329,19 +124,35 @@ impl Pair {
 
     fn admit(&mut self, handle: usize) -> Result<(), TestCaseError> {
         let expected = self.model.admit();
-        match self.handles[handle].admit(Instant::now()) {
-            Ok(permit) => {
-                let role = match (permit.is_probe(), permit.would_have_been_rejected()) {
-                    (true, _) => Role::Probe,
-                    (_, true) => Role::LetThrough,
-                    _ if self.model.state() == State::Closed => Role::Counted,
-                    _ => Role::Unwatched,
-                };
-                prop_assert_eq!(expected, Ok(role));
-                let (era, start) = (self.model.era, self.model.now);
-                self.calls.push(Call { permit, role, era, start });
+        let admitted = self.handles[handle].admit(Instant::now());
+        let admission: Admission = match &admitted {
+            Ok(permit) if permit.is_probe() => Ok(Role::Probe),
+            Ok(permit) if permit.would_have_been_rejected() => Ok(Role::LetThrough),
+            Ok(_) if self.model.state() == State::Closed => Ok(Role::Counted),
+            Ok(_) => Ok(Role::Unwatched),
+            Err(rejected) => Err(rejected.retry_after.as_millis() as u64),
+        };
+        match expected {
+            Expected::Surely(sure) => prop_assert_eq!(admission, sure),
+            Expected::Perhaps(chance, otherwise) => {
+                let passes = admission == Ok(Role::Counted);
+                prop_assert!(admission == otherwise || passes, "{:?} and not {:?}", admission, otherwise);
+                let is_possible = if passes { chance > 0.0 } else { chance < 1.0 };
+                prop_assert!(is_possible, "{} by a chance of {}", passes, chance);
+                self.luck.expected += chance;
+                self.luck.variance += chance * (1.0 - chance);
+                self.luck.passed += f64::from(u8::from(passes));
+                if let Err(rejected) = &admitted {
+                    prop_assert!(matches!(rejected.because, RejectedBecause::Ramping | RejectedBecause::Throttled));
+                }
             }
-            Err(rejected) => prop_assert_eq!(expected, Err(rejected.retry_after.as_millis() as u64)),
+        }
+        self.model.admitted(expected, admission);
+        match (admitted, admission) {
+            (Ok(permit), Ok(role)) => {
+                self.calls.push(Call { permit, role, era: self.model.era, start: self.model.now });
+            }
+            _ => self.rejected += 1,
         }
         Ok(())
     }
@@ -351,16 +162,33 @@ impl Pair {
         call.permit.report(result, Instant::now());
     }
 
+    /// One that takes no time, if it may be made.
+    fn call(&mut self, result: CallResult) -> Result<(), TestCaseError> {
+        let before = self.calls.len();
+        self.admit(0)?;
+        if self.calls.len() > before {
+            let call = self.calls.pop().expect("just let in");
+            self.finish(call, result);
+        }
+        Ok(())
+    }
+
+    async fn advance(&mut self, by: u64) {
+        advance(millis(by)).await;
+        self.model.now += by;
+    }
+
     async fn apply(&mut self, op: Op) -> Result<(), TestCaseError> {
         match op {
             Op::Admit(handle) => self.admit(handle)?,
-            Op::Good | Op::Bad => {
-                let before = self.calls.len();
-                self.admit(0)?;
-                if self.calls.len() > before {
-                    let result = if matches!(op, Op::Good) { CallResult::Ok } else { CallResult::FAILED };
-                    let call = self.calls.pop().expect("just let in");
-                    self.finish(call, result);
+            Op::Good => self.call(CallResult::Ok)?,
+            Op::Bad => self.call(CallResult::FAILED)?,
+            Op::Recover(after) => {
+                self.by_hand(Op::Force(State::ForcedOpen, None));
+                self.by_hand(Op::Release);
+                self.advance(after).await;
+                for _ in 0..100 {
+                    self.call(CallResult::Ok)?;
                 }
             }
             Op::Finish(which, result) => {
@@ -381,9 +209,12 @@ impl Pair {
                     prop_assert!(catch_unwind(panics).is_err());
                 }
             }
-            Op::Advance(by) => {
-                advance(millis(by)).await;
-                self.model.now += by;
+            Op::Advance(by) => self.advance(by).await,
+            Op::Hang(calls, apart) => {
+                for _ in 0..calls {
+                    self.advance(apart).await;
+                    self.admit(2)?;
+                }
             }
             other => self.by_hand(other),
         }
@@ -400,31 +231,21 @@ impl Pair {
                     _ => Circuit::disable,
                 };
                 force(circuit, "a drill", lasts.map(millis));
-                model.era += 1;
-                model.mode = Mode::Forced { state, until: lasts.map(|lasts| model.now + lasts) };
+                model.force(state, lasts);
             }
             Op::Release => {
                 circuit.release("enough");
-                if let Mode::Forced { state, .. } = model.mode {
-                    model.close(state == State::ForcedOpen);
-                }
+                model.release();
             }
             Op::Reset => {
                 circuit.reset("again");
-                model.close(false);
+                model.reset();
             }
             Op::ExportAndImport => {
                 let text = serde_json::to_string(&circuit.export()).expect("plain data");
                 let state = serde_json::from_str(&text).expect("as it was written");
                 circuit.import(&state).expect("as it was written");
-                model.settle();
-                model.era += 1;
-                match &mut model.mode {
-                    Mode::Closed { .. } => model.close(false),
-                    Mode::Open { until } => *until = (*until).clamp(model.now, model.now + WAITS[1]),
-                    Mode::HalfOpen { .. } => model.mode = Mode::Open { until: model.now },
-                    Mode::Forced { .. } => {}
-                }
+                model.export_and_import();
             }
             Op::Observe(only) => {
                 circuit.observe_only(only);
@@ -448,8 +269,16 @@ impl Pair {
         let ended = counts.ok + counts.failed + counts.slow + counts.ignored + counts.cancelled;
         let ended = ended + counts.rejected_inside + counts.stale;
         prop_assert_eq!(counts.admitted, ended + self.calls.len() as u64);
+        prop_assert_eq!(counts.rejected, self.rejected);
         let probes = self.calls.iter().filter(|call| call.role == Role::Probe && call.era == self.model.era).count();
         prop_assert!(probes <= 1);
+        Ok(())
+    }
+
+    /// Of what is left to chance as much passes as should: six standard deviations are a chance in a billion.
+    fn check_luck(&self) -> Result<(), TestCaseError> {
+        let Luck { expected, variance, passed } = self.luck;
+        prop_assert!((passed - expected).abs() <= 6.0 * variance.sqrt() + 3.0, "{} instead of {}", passed, expected);
         Ok(())
     }
 
@@ -459,10 +288,13 @@ impl Pair {
         circuit.observe_only(false);
         circuit.release("the end");
         advance(millis(LEASE + WAITS[1])).await;
-        for _ in 0..PROBES {
+        for nth in 0..PROBES {
             let now = Instant::now();
-            let Ok(permit) = circuit.admit(now) else { return Err(TestCaseError::fail("wedged")) };
-            permit.report(CallResult::Ok, now);
+            match circuit.admit(now) {
+                Ok(permit) => permit.report(CallResult::Ok, now),
+                // The last one has closed it.
+                Err(rejected) => prop_assert!(nth > 0 && rejected.because == RejectedBecause::Ramping, "wedged"),
+            }
         }
         prop_assert_eq!(circuit.state(), State::Closed);
         Ok(())
@@ -473,8 +305,9 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(300))]
 
     #[test]
-    fn a_circuit_does_what_a_list_of_outcomes_says(settings in settings(), ops in proptest::collection::vec(op(), 1..200)) {
+    fn a_circuit_does_what_lists_of_all_that_happened_say(settings in settings(), ops in proptest::collection::vec(op(), 1..200), seed: u64) {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
+        buttress::random::seed(seed);
         runtime.block_on(async {
             let mut pair = Pair::new(settings);
             for op in ops {
@@ -484,6 +317,7 @@ proptest! {
                     pair.check()?;
                 }
             }
+            pair.check_luck()?;
             pair.is_not_wedged().await
         })?;
     }
