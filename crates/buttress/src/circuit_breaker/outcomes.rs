@@ -535,6 +535,10 @@ mod tests {
         assert_eq!(since(3, 5, TIME), 0);
         assert_eq!(since(2, TIME, TIME), 3);
         assert_eq!(since(TIME / 2, 0, TIME), TIME / 2);
+        // A little is a 4096th of all.
+        let little = TIME >> 12;
+        assert_eq!(since(TIME - little, 0, TIME), TIME - little);
+        assert_eq!(since(TIME - little + 1, 0, TIME), 0);
     }
 
     proptest! {
