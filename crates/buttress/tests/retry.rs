@@ -175,6 +175,32 @@ async fn that_the_budget_is_spent_is_told_once_and_again_when_it_had_recovered()
     assert!(layer.stats().budget.withdrawn > 100, "there was some all the time");
 }
 
+#[cfg(feature = "metrics")]
+#[tokio::test(start_paused = true)]
+async fn repeats_by_reason_waits_and_the_budget_are_among_the_metrics() {
+    let registry = buttress::metrics::Registry::new();
+    let layer = steady().name("prices").attempts(2).budget(RetryBudget::of(0.0, 1.0).unwrap());
+    layer.report(&registry);
+    let service = layer.layer(Server::always(status(503)));
+    for _ in 0..5 {
+        service.clone().oneshot(get()).await.unwrap();
+    }
+    drop(registry.snapshot());
+    let client = ("buttress.retry.client", "prices");
+    let counted = |name| registry.counter(name).with([client]).value();
+    assert_eq!(counted("buttress.retry.exhausted"), 3);
+    assert_eq!((counted("buttress.retry.budget.withdrawn"), counted("buttress.retry.budget.denied")), (3, 2));
+    let repeats =
+        |reason| registry.counter("buttress.retry.repeats").with([client, ("buttress.retry.reason", reason)]).value();
+    assert_eq!((repeats("status"), repeats("timeout")), (3, 0));
+    assert_eq!(registry.time_counter("buttress.retry.waited").with([client]).value(), MS(300));
+    let balance = registry.gauge("buttress.retry.budget.balance").with([client]).value();
+    assert!(
+        (0.2..0.4).contains(&balance),
+        "{balance}: three of three are gone, and three tenths of a second have passed"
+    );
+}
+
 #[tokio::test(start_paused = true)]
 async fn the_server_says_when_and_nobody_comes_earlier() {
     let server = Server::replies([with(503, &[("retry-after", "7")]), status(200)]);
