@@ -698,6 +698,49 @@ async fn a_health_page_shows_a_snapshot_as_it_is() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_health_check_is_told_the_state_since_when_why_and_when_to_come_again() {
+    let circuit = circuit();
+    let health = || serde_json::to_value(circuit.health(Instant::now())).unwrap();
+    let expected = serde_json::json!({
+        "name": "payments",
+        "state": "closed",
+        "available": true,
+        "time_in_state_ms": 0,
+        "reason": null,
+        "retry_after_ms": null,
+    });
+    assert_eq!(health(), expected);
+    open(&circuit);
+    advance(millis(1500)).await;
+    let expected = serde_json::json!({
+        "name": "payments",
+        "state": "open",
+        "available": false,
+        "time_in_state_ms": 1500,
+        "reason": { "reason": "failure_rate", "text": "20 of the last 20 calls failed" },
+        "retry_after_ms": 3500,
+    });
+    assert_eq!(health(), expected);
+    advance(millis(3500)).await;
+    let health = circuit.health(Instant::now());
+    assert_eq!((health.state, health.available, health.retry_after), (State::Open, true, None), "a probe may pass");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_forced_open_is_not_available_and_tells_when_it_ends_if_that_is_known() {
+    let circuit = circuit();
+    circuit.force_open("a drill", Some(2 * SECOND));
+    advance(millis(500)).await;
+    let health = circuit.health(Instant::now());
+    assert_eq!((health.available, health.retry_after), (false, Some(millis(1500))));
+    assert_eq!(health.reason, Some(Reason::Forced("a drill".into())));
+    assert_eq!(circuit.snapshot(Instant::now()).retry_after, Some(millis(1500)));
+    circuit.force_open("until further notice", None);
+    let health = circuit.health(Instant::now());
+    assert_eq!((health.available, health.retry_after), (false, None));
+}
+
+#[tokio::test(start_paused = true)]
 async fn an_error_is_a_failure_and_comes_back_as_it_was() {
     let circuit = circuit();
     for _ in 0..20 {

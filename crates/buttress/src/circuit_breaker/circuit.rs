@@ -119,19 +119,6 @@ impl Circuit {
         &self.core().config
     }
 
-    /// Whether a call would have a chance now, for health checks: true also once an open circuit would let a probe
-    /// pass, so that whoever stops sending because of this begins again.
-    pub fn is_available(&self) -> bool {
-        let (core, now) = (self.core(), clock::now());
-        let now = core.millis(now);
-        let status = core.settled(now);
-        match status.phase {
-            Phase::ForcedOpen => false,
-            Phase::Open => now >= status.time,
-            _ => true,
-        }
-    }
-
     /// Rejects every call until [released](Self::release), for so long at most.
     pub fn force_open(&self, reason: impl Into<Arc<str>>, lasts: Option<Duration>) {
         self.force(Phase::ForcedOpen, reason, lasts);

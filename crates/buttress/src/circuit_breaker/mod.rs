@@ -79,8 +79,8 @@
 //! | `buttress.circuit_breaker.calls` | `buttress.circuit_breaker.result` |
 //! | `buttress.circuit_breaker.fallbacks`, of a [`FallbackLayer`] | no key |
 //!
-//! [`Circuit::watch`] and [`signal`](crate::signal) tell each transition with its reason; [`Circuit::snapshot`] is everything,
-//! and serialises for a health page.
+//! [`Circuit::watch`] and [`signal`](crate::signal) tell each transition with its reason. [`Circuit::health`] is what a health
+//! page or a readiness check asks for, [`Circuit::snapshot`] everything; both serialise.
 //!
 //! # How it decides
 //!
@@ -167,6 +167,7 @@
 //! | `circuit` | [`Circuit`], the handle |
 //! | `log` | the last transitions, and who is told of them |
 //! | `snapshot` | [`CircuitSnapshot`], [`CircuitCounts`] |
+//! | `health` | [`CircuitHealth`] |
 //! | `persist` | [`CircuitState`] |
 //! | `preset` | settings that others have found to work |
 //! | `transition` | [`State`], [`Reason`], [`Transition`] |
@@ -184,6 +185,7 @@ mod decide;
 mod error;
 mod fallback;
 mod future;
+mod health;
 mod layer;
 mod log;
 #[cfg(test)]
@@ -213,6 +215,7 @@ pub use config::{
 pub use error::Error;
 pub use fallback::{Cause, Fallback, FallbackFuture, FallbackLayer};
 pub use future::ResponseFuture;
+pub use health::CircuitHealth;
 pub use layer::CircuitBreakerLayer;
 pub use permit::{CallError, CallResult, Permit, Rejected, RejectedBecause};
 pub use persist::{CircuitState, ImportError};

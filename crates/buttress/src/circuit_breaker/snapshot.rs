@@ -6,8 +6,8 @@ use std::time::Duration;
 use serde::{Serialize, Serializer};
 
 use super::circuit::Circuit;
+use super::health::retry_after;
 use super::outcomes::{Kind, Outcomes, Total};
-use super::state::Phase;
 use super::transition::{Reason, State, Transition};
 use crate::clock::Instant;
 
@@ -100,10 +100,6 @@ impl Circuit {
         let core = self.core();
         let millis = core.millis(now);
         let status = core.settled(millis);
-        let retry_after = match status.phase {
-            Phase::Open => Some(Duration::from_millis(status.time.saturating_sub(millis))),
-            _ => None,
-        };
         let seen = if status.phase.is_closed() { core.outcomes.read(millis) } else { Default::default() };
         let log = core.log();
         let past = |(at, transition): &(u64, Transition)| PastTransition {
@@ -116,7 +112,7 @@ impl Circuit {
             time_in_state: now.saturating_duration_since(core.since()),
             last_trip: log.last_trip.clone(),
             trips: log.trips.clone(),
-            retry_after: retry_after.filter(|wait| !wait.is_zero()),
+            retry_after: retry_after(status, millis),
             window: WindowSnapshot { calls: seen.calls, failed: seen.failed, slow: seen.slow },
             transitions: log.transitions.iter().map(past).collect(),
             counts: self.counts(),
@@ -151,7 +147,7 @@ pub(super) fn millis<S: Serializer>(duration: &Duration, serializer: S) -> Resul
     serializer.serialize_u64(duration.as_millis().try_into().unwrap_or(u64::MAX))
 }
 
-fn maybe_millis<S: Serializer>(duration: &Option<Duration>, serializer: S) -> Result<S::Ok, S::Error> {
+pub(super) fn maybe_millis<S: Serializer>(duration: &Option<Duration>, serializer: S) -> Result<S::Ok, S::Error> {
     match duration {
         Some(duration) => millis(duration, serializer),
         None => serializer.serialize_none(),

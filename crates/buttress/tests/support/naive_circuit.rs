@@ -8,9 +8,9 @@ use buttress::circuit_breaker::{
     CallResult, Cancellation, CircuitConfig, Consecutive, Ramp, Share, SlowCalls, State, Throttle, Window,
 };
 
-pub const WAITS: [u64; 2] = [500, 2000];
-pub const LEASE: u64 = 1000;
-pub const PROBES: u32 = 2;
+pub(crate) const WAITS: [u64; 2] = [500, 2000];
+pub(crate) const LEASE: u64 = 1000;
+pub(crate) const PROBES: u32 = 2;
 const RAMP: u64 = 700;
 const SLOW: u64 = 60;
 const MINIMUM: usize = 5;
@@ -25,30 +25,30 @@ const GAP: u64 = SLOW / 2;
 /// What is under way for as long is meant to.
 const ESTABLISHED: u64 = 10_000;
 
-pub fn millis(millis: u64) -> Duration {
+pub(crate) fn millis(millis: u64) -> Duration {
     Duration::from_millis(millis)
 }
 
 /// What the property is about: everything that changes a decision.
 #[derive(Clone, Copy, Debug)]
-pub struct Settings {
-    pub window: Kept,
-    pub cancellation: Cancellation,
+pub(crate) struct Settings {
+    pub(crate) window: Kept,
+    pub(crate) cancellation: Cancellation,
     /// The percentage that it begins with.
-    pub ramp: Option<u32>,
-    pub strict: bool,
-    pub stuck: bool,
-    pub throttle: bool,
+    pub(crate) ramp: Option<u32>,
+    pub(crate) strict: bool,
+    pub(crate) stuck: bool,
+    pub(crate) throttle: bool,
 }
 
 #[derive(Clone, Copy, Debug)]
-pub enum Kept {
+pub(crate) enum Kept {
     Count { calls: usize, within: u64 },
     Time { bucket: u64, buckets: u64 },
 }
 
 impl Settings {
-    pub fn config(self) -> CircuitConfig {
+    pub(crate) fn config(self) -> CircuitConfig {
         let window = match self.window {
             Kept::Count { calls, within } => Window::count(calls as u32, millis(within)),
             Kept::Time { bucket, buckets } => Window::time(millis(bucket * buckets), buckets as u32),
@@ -76,14 +76,14 @@ impl Settings {
 }
 
 #[derive(Clone, Debug)]
-pub struct Model {
+pub(crate) struct Model {
     settings: Settings,
-    pub now: u64,
+    pub(crate) now: u64,
     mode: Mode,
     /// Counts whatever makes earlier calls stale.
-    pub era: u64,
+    pub(crate) era: u64,
     opened: u32,
-    pub observes: bool,
+    pub(crate) observes: bool,
     /// Everything that counts since the circuit was closed last: when, failed, slow.
     outcomes: Vec<(u64, bool, bool)>,
     /// What the throttle looks at: when, accepted.
@@ -111,7 +111,7 @@ enum Mode {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub enum Role {
+pub(crate) enum Role {
     Counted,
     Probe,
     Unwatched,
@@ -119,18 +119,18 @@ pub enum Role {
 }
 
 /// The role of a call, or how long it is to wait.
-pub type Admission = Result<Role, u64>;
+pub(crate) type Admission = Result<Role, u64>;
 
 /// What becomes of a call.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub enum Expected {
+pub(crate) enum Expected {
     Surely(Admission),
     /// It is counted by this chance, and else comes to that.
     Perhaps(f64, Admission),
 }
 
 impl Model {
-    pub fn new(settings: Settings) -> Self {
+    pub(crate) fn new(settings: Settings) -> Self {
         Self {
             settings,
             now: 0,
@@ -152,7 +152,7 @@ impl Model {
         }
     }
 
-    pub fn state(&self) -> State {
+    pub(crate) fn state(&self) -> State {
         match self.mode {
             Mode::Closed { .. } => State::Closed,
             Mode::Open { .. } => State::Open,
@@ -185,22 +185,22 @@ impl Model {
         self.mode = Mode::Open { until: from + wait };
     }
 
-    pub fn force(&mut self, state: State, lasts: Option<u64>) {
+    pub(crate) fn force(&mut self, state: State, lasts: Option<u64>) {
         self.era += 1;
         self.mode = Mode::Forced { state, until: lasts.map(|lasts| self.now + lasts) };
     }
 
-    pub fn release(&mut self) {
+    pub(crate) fn release(&mut self) {
         if let Mode::Forced { state, .. } = self.mode {
             self.close(state == State::ForcedOpen);
         }
     }
 
-    pub fn reset(&mut self) {
+    pub(crate) fn reset(&mut self) {
         self.close(false);
     }
 
-    pub fn export_and_import(&mut self) {
+    pub(crate) fn export_and_import(&mut self) {
         self.settle();
         self.era += 1;
         match &mut self.mode {
@@ -212,7 +212,7 @@ impl Model {
     }
 
     /// What time alone does.
-    pub fn settle(&mut self) {
+    pub(crate) fn settle(&mut self) {
         match self.mode {
             Mode::HalfOpen { lease_until: Some(until), .. } if self.now >= until => self.open(until, None),
             Mode::Closed { ramp_until: Some(until), .. } if self.now >= until => {
@@ -224,7 +224,7 @@ impl Model {
         }
     }
 
-    pub fn admit(&mut self) -> Expected {
+    pub(crate) fn admit(&mut self) -> Expected {
         // Whoever comes looks, before anything else and after what has become of it.
         self.look();
         self.settle();
@@ -258,7 +258,7 @@ impl Model {
     }
 
     /// What became of the call.
-    pub fn admitted(&mut self, expected: Expected, admission: Admission) {
+    pub(crate) fn admitted(&mut self, expected: Expected, admission: Admission) {
         match (expected, admission) {
             (_, Ok(Role::Counted)) => self.begun += 1,
             (Expected::Perhaps(..), _) if matches!(self.mode, Mode::Closed { ramp_until: None, .. }) => {
@@ -268,7 +268,7 @@ impl Model {
         }
     }
 
-    pub fn finish(&mut self, role: Role, era: u64, start: u64, result: CallResult) {
+    pub(crate) fn finish(&mut self, role: Role, era: u64, start: u64, result: CallResult) {
         let is_slow = self.now - start >= SLOW;
         let (failed, hint) = match result {
             CallResult::Failed { retry_after } => (true, retry_after.map(|hint| hint.as_millis() as u64)),
@@ -308,7 +308,7 @@ impl Model {
     }
 
     /// All, failed and slow calls in the window.
-    pub fn window(&self) -> (usize, usize, usize) {
+    pub(crate) fn window(&self) -> (usize, usize, usize) {
         let age = |at: u64, part: u64| self.now / part - at / part;
         let seen: Vec<_> = match self.settings.window {
             Kept::Time { bucket, buckets } => {
