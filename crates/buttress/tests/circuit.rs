@@ -597,6 +597,22 @@ async fn a_circuit_that_only_observes_counts_what_it_would_have_rejected() {
     assert!(!call(&circuit, CallResult::Ok));
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_circuit_that_only_observes_is_available_unless_it_was_opened_by_hand() {
+    let circuit = Circuit::new("payments", config().observe_only(true));
+    open(&circuit);
+    let health = circuit.health(Instant::now());
+    assert_eq!(
+        (health.state, health.observe_only, health.available, health.retry_after),
+        (State::Open, true, true, None)
+    );
+    assert!(circuit.is_available());
+    circuit.force_open("a drill", Some(SECOND));
+    let health = circuit.health(Instant::now());
+    assert_eq!((health.observe_only, health.available, health.retry_after), (true, false, Some(SECOND)));
+    assert!(!circuit.is_available());
+}
+
 // What is seen of it.
 
 #[tokio::test(start_paused = true)]
@@ -675,6 +691,7 @@ async fn a_health_page_shows_a_snapshot_as_it_is() {
     let (reason, text) = ("failure_rate", "20 of the last 20 calls failed");
     let expected = serde_json::json!({
         "state": "open",
+        "observe_only": false,
         "time_in_state_ms": 1500,
         "last_trip": { "reason": reason, "text": text },
         "trips": { "failure_rate": 1 },
@@ -704,6 +721,7 @@ async fn a_health_check_is_told_the_state_since_when_why_and_when_to_come_again(
     let expected = serde_json::json!({
         "name": "payments",
         "state": "closed",
+        "observe_only": false,
         "available": true,
         "time_in_state_ms": 0,
         "reason": null,
@@ -715,6 +733,7 @@ async fn a_health_check_is_told_the_state_since_when_why_and_when_to_come_again(
     let expected = serde_json::json!({
         "name": "payments",
         "state": "open",
+        "observe_only": false,
         "available": false,
         "time_in_state_ms": 1500,
         "reason": { "reason": "failure_rate", "text": "20 of the last 20 calls failed" },
@@ -767,6 +786,17 @@ async fn a_time_from_before_the_circuit_is_its_beginning() {
         circuit.admit(before).unwrap().report(CallResult::FAILED, before);
     }
     assert_eq!(circuit.admit(before).unwrap_err().retry_after, FIRST_WAIT);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_circuit_of_a_month_ago_goes_on_as_a_new_one_does() {
+    let circuit = circuit();
+    advance(Duration::from_secs(30 * 24 * 3600)).await;
+    half_open(&circuit).await.report(CallResult::FAILED, Instant::now());
+    assert_eq!(circuit.admit(Instant::now()).unwrap_err().retry_after, 2 * FIRST_WAIT);
+    advance(2 * FIRST_WAIT).await;
+    assert_eq!(calls(&circuit, 3, CallResult::Ok), 3);
+    assert_eq!(circuit.state(), State::Closed);
 }
 
 // What is written down.

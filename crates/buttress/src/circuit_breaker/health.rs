@@ -1,11 +1,13 @@
 //! What a health page or a readiness check wants to know of a circuit.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use serde::Serialize;
 
 use super::circuit::Circuit;
+use super::core::Core;
 use super::snapshot::{maybe_millis, millis};
 use super::state::{NEVER, Phase, Status};
 use super::transition::{Reason, State};
@@ -40,6 +42,8 @@ pub struct CircuitHealth {
     pub key: Option<Arc<str>>,
     /// What it does with calls.
     pub state: State,
+    /// Whether it decides and rejects nothing, but what is forced open.
+    pub observe_only: bool,
     /// Whether a call would have a chance now, as [`Circuit::is_available`] has it.
     pub available: bool,
     /// For how long it has been in its state. Serialised, whole milliseconds by the name `time_in_state_ms`.
@@ -64,31 +68,34 @@ impl Circuit {
             name: Arc::clone(&core.name),
             key: core.key.clone(),
             state: status.phase.state(),
-            available: is_available(status, millis),
+            observe_only: core.observe_only.load(Ordering::Relaxed),
+            available: !rejects(core, status, millis),
             time_in_state: now.saturating_duration_since(core.since()),
             reason,
-            retry_after: retry_after(status, millis),
+            retry_after: retry_after(core, status, millis),
         }
     }
 
     /// Whether a call would have a chance now, for health checks: true also once an open circuit would let a probe
-    /// pass, so that whoever stops sending because of this begins again.
+    /// pass, so that whoever stops sending because of this begins again, and where it only observes.
     pub fn is_available(&self) -> bool {
-        let now = self.core().millis(clock::now());
-        is_available(self.core().settled(now), now)
+        let core = self.core();
+        let now = core.millis(clock::now());
+        !rejects(core, core.settled(now), now)
     }
 }
 
-fn is_available(status: Status, now: u64) -> bool {
+/// Whether every call is rejected.
+fn rejects(core: &Core, status: Status, now: u64) -> bool {
     match status.phase {
-        Phase::ForcedOpen => false,
-        Phase::Open => now >= status.time,
-        _ => true,
+        Phase::ForcedOpen => true,
+        Phase::Open => now < status.time && !core.observe_only.load(Ordering::Relaxed),
+        _ => false,
     }
 }
 
 /// When the next call may pass, if none may now and that is known.
-pub(super) fn retry_after(status: Status, now: u64) -> Option<Duration> {
-    let is_open = matches!(status.phase, Phase::Open | Phase::ForcedOpen) && status.time != NEVER;
-    (is_open && now < status.time).then(|| Duration::from_millis(status.time - now))
+pub(super) fn retry_after(core: &Core, status: Status, now: u64) -> Option<Duration> {
+    let is_known = rejects(core, status, now) && status.time != NEVER;
+    is_known.then(|| Duration::from_millis(status.time - now))
 }

@@ -1,6 +1,7 @@
 //! What a circuit looks like at a moment.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use serde::{Serialize, Serializer};
@@ -20,6 +21,8 @@ use crate::clock::Instant;
 pub struct CircuitSnapshot {
     /// What it does with calls.
     pub state: State,
+    /// Whether it decides and rejects nothing, but what is forced open.
+    pub observe_only: bool,
     /// Since when.
     #[serde(skip)]
     pub since: Instant,
@@ -108,11 +111,12 @@ impl Circuit {
         };
         CircuitSnapshot {
             state: status.phase.state(),
+            observe_only: core.observe_only.load(Ordering::Relaxed),
             since: core.since(),
             time_in_state: now.saturating_duration_since(core.since()),
             last_trip: log.last_trip.clone(),
             trips: log.trips.clone(),
-            retry_after: retry_after(status, millis),
+            retry_after: retry_after(core, status, millis),
             window: WindowSnapshot { calls: seen.calls, failed: seen.failed, slow: seen.slow },
             transitions: log.transitions.iter().map(past).collect(),
             counts: self.counts(),
