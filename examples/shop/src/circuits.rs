@@ -1,16 +1,17 @@
 //! The circuits of the storefront's clients: a page that shows them, a switch for each, and who hears them change.
 
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use axum::extract::{Path, Query, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
-use buttress::circuit_breaker::{Circuit, CircuitCounts, CircuitSnapshot, PastTransition};
+use buttress::circuit_breaker::{Circuit, CircuitCounts, CircuitSnapshot};
 use buttress::retry::{BudgetCounts, RetryLayer, RetryStats};
 use buttress::signal::{Signal, Signals};
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
@@ -45,7 +46,7 @@ impl Circuits {
     }
 }
 
-async fn show(State(circuits): State<Circuits>) -> Json<Vec<Value>> {
+async fn show(State(circuits): State<Circuits>) -> Json<Vec<Page>> {
     Json(circuits.0.iter().map(page).collect())
 }
 
@@ -88,58 +89,38 @@ async fn force(State(circuits): State<Circuits>, Path(name): Path<String>, Query
     Json(page(upstream)).into_response()
 }
 
-fn page(Upstream { circuit, retries }: &Upstream) -> Value {
-    let CircuitSnapshot { state, time_in_state, last_trip, retry_after, window, transitions, counts, .. } =
-        circuit.snapshot(Instant::now());
-    let RetryStats { exhausted, budget, .. } = retries.stats();
-    let BudgetCounts { balance, withdrawn, denied, .. } = budget;
-    let past = |PastTransition { ago, transition, .. }: &PastTransition| {
-        json!({
-            "from": transition.from.as_str(),
-            "to": transition.to.as_str(),
-            "reason": transition.reason.to_string(),
-            "ago_ms": millis(*ago),
-        })
-    };
-    json!({
-        "name": &**circuit.name(),
-        "state": state.as_str(),
-        "since_unix_ms": millis(SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().saturating_sub(time_in_state)),
-        "in_state_ms": millis(time_in_state),
-        "retry_after_ms": retry_after.map(millis),
-        "last_trip": last_trip.map(|reason| reason.to_string()),
-        "window": { "calls": window.calls, "failed": window.failed, "slow": window.slow },
-        "counts": counts_of(&counts),
-        "retry": {
-            "repeats": retries.stats().all_repeats(),
+/// A circuit and the retries in front of it.
+#[derive(Serialize)]
+struct Page {
+    name: Arc<str>,
+    since_unix_ms: u64,
+    in_flight: u64,
+    #[serde(flatten)]
+    circuit: CircuitSnapshot,
+    retry: Value,
+}
+
+fn page(Upstream { circuit, retries }: &Upstream) -> Page {
+    let snapshot = circuit.snapshot(Instant::now());
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().saturating_sub(snapshot.time_in_state);
+    let stats = retries.stats();
+    let RetryStats { exhausted, budget: BudgetCounts { balance, withdrawn, denied, .. }, .. } = stats;
+    Page {
+        name: Arc::clone(circuit.name()),
+        since_unix_ms: u64::try_from(since.as_millis()).unwrap_or(u64::MAX),
+        in_flight: in_flight(&snapshot.counts),
+        circuit: snapshot,
+        retry: json!({
+            "repeats": stats.all_repeats(),
             "exhausted": exhausted,
             "budget": { "balance": balance, "withdrawn": withdrawn, "denied": denied },
-        },
-        "transitions": transitions.iter().map(past).collect::<Vec<_>>(),
-    })
+        }),
+    }
 }
 
-fn counts_of(counts: &CircuitCounts) -> Value {
-    let CircuitCounts {
-        admitted, ok, failed, slow, ignored, cancelled, rejected_inside, stale, rejected, probes, ..
-    } = *counts;
-    let ended = ok + failed + slow + ignored + cancelled + rejected_inside + stale;
-    json!({
-        "admitted": admitted,
-        "in_flight": admitted.saturating_sub(ended),
-        "ok": ok,
-        "failed": failed,
-        "slow": slow,
-        "ignored": ignored,
-        "cancelled": cancelled,
-        "stale": stale,
-        "rejected": rejected,
-        "probes": probes,
-    })
-}
-
-fn millis(duration: Duration) -> u64 {
-    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+fn in_flight(counts: &CircuitCounts) -> u64 {
+    let CircuitCounts { admitted, ok, failed, slow, ignored, cancelled, rejected_inside, stale, .. } = *counts;
+    admitted.saturating_sub(ok + failed + slow + ignored + cancelled + rejected_inside + stale)
 }
 
 /// Prints what circuits and retries signal, and counts the transitions.
