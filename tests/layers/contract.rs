@@ -11,11 +11,12 @@ use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use buttress::Telemetry;
+use buttress::axum::RouteLayer;
 use buttress::circuit_breaker::{Cause, CircuitBreakerLayer, CircuitConfig, Circuits, FallbackLayer};
 use buttress::metrics::{Registry, RequestBodySizeLayer, RequestMetricsLayer};
 use buttress::observe::ObserveLayer;
 use buttress::propagate::{InjectLayer, PropagateLayer};
-use buttress::retry::{AttemptTimeoutLayer, RetryLayer, TierLayer};
+use buttress::retry::{AttemptTimeoutLayer, Hedge, RetryLayer, TierLayer};
 use buttress::settings::Settings;
 use buttress::stack::ClientStack;
 use buttress::trace::{Spans, TraceLayer};
@@ -208,6 +209,7 @@ async fn layers_that_watch() {
     holds("TraceLayer, client", TraceLayer::client(Spans::new())).await;
     holds("RequestMetricsLayer, server", RequestMetricsLayer::server(&registry)).await;
     holds("RequestMetricsLayer, client", RequestMetricsLayer::client(&registry)).await;
+    holds("RouteLayer", RouteLayer).await;
     holds("RequestBodySizeLayer", RequestBodySizeLayer::server(&registry)).await;
     holds("Telemetry::server", telemetry.server()).await;
     holds("Telemetry::watched_client", telemetry.watched_client("stock")).await;
@@ -225,6 +227,8 @@ async fn layers_that_decide() {
     holds("CircuitBreakerLayer, keyed", keyed).await;
     holds("FallbackLayer", FallbackLayer::when_failed(remembered)).await;
     holds("RetryLayer", RetryLayer::new()).await;
+    let hedging = RetryLayer::new().attempt_timeout(Duration::from_secs(9)).hedge(Hedge::p95());
+    holds("RetryLayer, hedging", hedging).await;
     holds("RetryLayer, once", RetryLayer::new().attempts(1).deadline(Duration::from_secs(9))).await;
     holds("AttemptTimeoutLayer", AttemptTimeoutLayer::new(Duration::from_secs(9))).await;
     holds("TierLayer", TierLayer::new()).await;
