@@ -569,6 +569,20 @@ async fn what_is_forced_closed_or_disabled_lets_everything_pass_and_counts_it() 
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_passes_by_hand_says_nothing_about_how_long_calls_take() {
+    let circuit = circuit();
+    circuit.force_closed("we have to know", None);
+    for _ in 0..30 {
+        slow_call(&circuit, SECOND, CallResult::Ok).await;
+    }
+    circuit.release("now we do");
+    for _ in 0..8 {
+        slow_call(&circuit, millis(150), CallResult::Cancelled).await;
+    }
+    assert_eq!(circuit.state(), State::Open, "a tenth of a second is long while little is known");
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_reset_forgets_everything_but_the_counts() {
     let circuit = circuit();
     half_open(&circuit).await.report(CallResult::FAILED, Instant::now());

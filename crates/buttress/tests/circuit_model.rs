@@ -143,7 +143,9 @@ impl Pair {
                 self.luck.variance += chance * (1.0 - chance);
                 self.luck.passed += f64::from(u8::from(passes));
                 if let Err(rejected) = &admitted {
-                    prop_assert!(matches!(rejected.because, RejectedBecause::Ramping | RejectedBecause::Throttled));
+                    let ramping = self.model.is_ramping();
+                    let because = if ramping { RejectedBecause::Ramping } else { RejectedBecause::Throttled };
+                    prop_assert_eq!(rejected.because, because);
                 }
             }
         }

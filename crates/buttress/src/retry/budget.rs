@@ -412,6 +412,39 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
+    async fn what_was_earned_in_the_last_moment_is_there_but_for_what_has_faded_of_it() {
+        let budget = RetryBudget::of(0.1, 0.0).unwrap();
+        succeed(&budget, 1000);
+        tokio::time::advance(Duration::from_millis(100)).await;
+        // 1,000 that came evenly in a tenth of a second: a twentieth has faded of them.
+        let balance = budget.counts().balance;
+        assert!((95.0..95.5).contains(&balance), "{balance}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_has_ended_is_not_under_way_and_what_was_not_sent_is_paid_back() {
+        let budget = RetryBudget::new();
+        (0..100).for_each(|_| budget.begin());
+        (0..60).for_each(|_| budget.end());
+        assert_eq!(budget.counts().in_flight, 40);
+        let before = budget.counts().balance;
+        let mut repeat = budget.withdraw(Ask::Repeat).unwrap();
+        repeat.sent();
+        repeat.unsent();
+        assert_eq!(budget.counts().balance, before);
+        budget.withdraw(Ask::Repeat).unwrap().sent();
+        assert_eq!(budget.counts().balance, before - 1.0);
+        // A hedge that was not sent is one that may be sent later.
+        succeed(&budget, 100);
+        let before = budget.counts().balance;
+        drop(budget.withdraw(Ask::Hedge).unwrap());
+        assert_eq!(budget.counts().balance, before);
+        let mut hedges = granted(&budget, Ask::Hedge, 20);
+        hedges.iter_mut().for_each(Withdrawal::sent);
+        assert_eq!(hedges.len(), 5);
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn the_reserve_is_for_those_who_come_for_the_first_time() {
         let budget = RetryBudget::new();
         assert!(budget.withdraw(Ask::RepeatOfRepeat).is_err());

@@ -161,6 +161,10 @@ impl Model {
         }
     }
 
+    pub(crate) fn is_ramping(&self) -> bool {
+        matches!(self.mode, Mode::Closed { ramp_until: Some(_), .. })
+    }
+
     fn close(&mut self, gently: bool) {
         self.era += 1;
         self.outcomes.clear();
@@ -261,7 +265,7 @@ impl Model {
     pub(crate) fn admitted(&mut self, expected: Expected, admission: Admission) {
         match (expected, admission) {
             (_, Ok(Role::Counted)) => self.begun += 1,
-            (Expected::Perhaps(..), _) if matches!(self.mode, Mode::Closed { ramp_until: None, .. }) => {
+            (Expected::Perhaps(..), _) if !self.is_ramping() => {
                 self.asked.push((self.now, false));
             }
             _ => {}
