@@ -530,6 +530,23 @@ async fn a_throttle_looks_at_the_last_calls_and_not_at_all_of_the_time_that_they
     assert!(passed <= 1500, "{passed} of 2000");
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_throttle_takes_calls_that_say_nothing_for_served_and_those_that_never_came_there_for_nothing() {
+    buttress::random::seed(4);
+    let passed_after = async |said| {
+        let config = config().cancellation(Cancellation::Ignore).throttle(Throttle::default());
+        let circuit = Circuit::new("payments", config);
+        assert_eq!(calls(&circuit, 20, said) + calls(&circuit, 3, CallResult::Ok), 23);
+        assert_eq!(calls(&circuit, 19, CallResult::FAILED), 19);
+        // How much to hold back is computed now and then.
+        advance(millis(10)).await;
+        assert!(call(&circuit, CallResult::FAILED));
+        calls(&circuit, 100, CallResult::Ok)
+    };
+    assert_eq!(passed_after(CallResult::Ignored).await, 100, "23 of 43 were served");
+    assert!(passed_after(CallResult::Cancelled).await < 100, "3 of 23 were");
+}
+
 // By hand.
 
 #[tokio::test(start_paused = true)]
