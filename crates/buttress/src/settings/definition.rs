@@ -239,6 +239,9 @@ pub(super) const METRICS_APDEX_TARGET: Definition = define(
     "what is fast enough to satisfy",
 );
 
+/// Not among the settings of telemetry.
+pub(super) const PORT: Definition = define("port", &["PORT"], "a number from 0 to 65535", "", "where a server listens");
+
 /// The collector of one signal.
 pub(super) struct OtlpDefinitions {
     pub(super) endpoint: Definition,

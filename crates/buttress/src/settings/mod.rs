@@ -158,9 +158,8 @@ impl Settings {
     /// # Errors
     ///
     /// [`SettingsError`] for a value that does not parse.
-    #[allow(clippy::disallowed_methods, reason = "this is the one place that reads the environment")]
     pub fn from_env(service_name: &str) -> Result<Self, SettingsError> {
-        Self::read(service_name, |name| std::env::var_os(name).map(|value| value.to_string_lossy().into_owned()))
+        Self::read(service_name, environment)
     }
 
     /// Reads variables from wherever the closure finds them.
@@ -298,6 +297,28 @@ impl Settings {
             without_effect.map(|WithoutEffect { variable, why }| format!("{variable} is set but not used: {why}")),
         )
     }
+}
+
+/// Where a server shall listen: at `PORT`, as platforms set it, or at this one. It is no setting of telemetry, and here
+/// because only this module reads the environment.
+///
+/// ```
+/// let port = buttress::settings::port(3000)?;
+/// # let _ = port;
+/// # Ok::<(), buttress::settings::SettingsError>(())
+/// ```
+///
+/// # Errors
+///
+/// [`SettingsError`] for what is no number from 0 to 65535.
+pub fn port(default: u16) -> Result<u16, SettingsError> {
+    let mut variables = Variables { lookup: &environment, overridden: Vec::new() };
+    variables.read(&definition::PORT, |_, text| text.parse().ok(), default).map(|port| port.value)
+}
+
+#[allow(clippy::disallowed_methods, reason = "this is the one place that reads the environment")]
+fn environment(name: &str) -> Option<String> {
+    std::env::var_os(name).map(|value| value.to_string_lossy().into_owned())
 }
 
 impl fmt::Debug for Settings {
