@@ -18,7 +18,8 @@
 //! ```
 //!
 //! [`Shutdown::requested`] fits wherever a server takes a future that tells it to stop: axum, tonic's
-//! `serve_with_shutdown`, an accept loop of one's own.
+//! `serve_with_shutdown`, an accept loop of one's own; and in an answer that lasts, as events from the server and websockets
+//! do: a server waits for those as for any other, so that they end themselves when it resolves, or the grace ends them.
 
 use std::error::Error;
 use std::fmt;
@@ -34,8 +35,8 @@ use tokio::time::timeout;
 use crate::telemetry::Telemetry;
 use crate::trace::FlushError;
 
-/// When to stop a server, and how; see the [module](self).
-#[derive(Debug)]
+/// When to stop a server, and how; see the [module](self). Clones are asked together.
+#[derive(Clone, Debug)]
 pub struct Shutdown {
     telemetry: Telemetry,
     /// How often it was asked to stop.

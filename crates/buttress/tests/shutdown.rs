@@ -98,6 +98,17 @@ async fn a_request_that_takes_longer_than_the_grace_is_cut_off_and_counted() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn an_answer_that_lasts_ends_when_it_hears_of_it() {
+    let telemetry = telemetry();
+    let stop = telemetry.shutdown_when(async { sleep(SECOND).await });
+    let events = stop.clone();
+    let began = Instant::now();
+    let answer = tokio::spawn(async move { events.requested().await });
+    stop.drain(answer).await.unwrap();
+    assert_eq!(began.elapsed().as_secs(), 1);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_sink_that_hangs_is_given_up_and_told() {
     let telemetry = telemetry().with_sink(Sink { hangs: true, ..Sink::default() });
     let stop = telemetry.shutdown_when(ready(())).delivery(2 * SECOND);
