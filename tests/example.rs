@@ -23,7 +23,7 @@ const RETRY_AFTER: Duration = Duration::from_millis(50);
 pub struct Example {
     address: SocketAddr,
     lines: Lines<BufReader<ChildStdout>>,
-    _child: Child,
+    child: Child,
 }
 
 impl Example {
@@ -47,7 +47,7 @@ impl Example {
                 break address.trim().parse().expect("an address follows http://");
             }
         };
-        Self { address, lines, _child: child }
+        Self { address, lines, child }
     }
 
     /// Where it listens.
@@ -63,11 +63,7 @@ impl Example {
     /// Sends a request and reads the answer to its end.
     pub async fn send(&self, method: &str, path: &str, headers: &[(&str, &str)], body: &str) -> Answer {
         let headers = [&[("Connection", "close")], headers].concat();
-        let mut stream = self.begin(method, path, &headers, body).await;
-        let mut bytes = Vec::new();
-        // A server that breaks off may reset the connection; what came until then is the answer.
-        let _ = timeout(PATIENCE, stream.read_to_end(&mut bytes)).await.expect("the answer ends");
-        Answer::parse(&bytes)
+        Answer::read(self.begin(method, path, &headers, body).await).await
     }
 
     /// Sends a request and leaves the answer unread; dropping the stream is a caller that goes away.
@@ -103,6 +99,51 @@ impl Example {
             sleep(RETRY_AFTER).await;
         }
         panic!("the span did not turn up")
+    }
+
+    /// Waits until so many requests are under way, which `/metrics` counts, itself not among them.
+    ///
+    /// As with [`span`](Self::span), there is nothing here to wait on.
+    ///
+    /// # Panics
+    ///
+    /// When they do not get there.
+    pub async fn under_way(&self, requests: usize) {
+        let counted = format!(" {requests}");
+        for _ in 0..RETRIES {
+            let page = self.get("/metrics", &[]).await.body;
+            let is_it = |line: &str| line.starts_with("http_server_active_requests{") && line.ends_with(&counted);
+            if page.lines().any(is_it) {
+                return;
+            }
+            sleep(RETRY_AFTER).await;
+        }
+        panic!("{requests} requests did not get under way")
+    }
+
+    /// Tells it to stop, as a supervisor does: by SIGTERM.
+    ///
+    /// # Panics
+    ///
+    /// When it has ended before.
+    pub async fn terminate(&self) {
+        let id = self.child.id().expect("it runs").to_string();
+        let told = Command::new("kill").args(["-TERM", &id]).status().await.expect("kill is there");
+        assert!(told.success());
+    }
+
+    /// Waits until it has ended. Whether it went well by its own account, and the spans that it had still printed.
+    ///
+    /// # Panics
+    ///
+    /// When it does not end.
+    pub async fn ended(mut self) -> (bool, Vec<Value>) {
+        let mut spans = Vec::new();
+        while let Some(line) = timeout(PATIENCE, self.lines.next_line()).await.expect("it ends").expect("it is text") {
+            spans.extend(serde_json::from_str(&line));
+        }
+        let status = timeout(PATIENCE, self.child.wait()).await.expect("it ends").expect("it is ours");
+        (status.success(), spans)
     }
 
     /// The next span among the lines that the example prints for which the condition holds.
@@ -142,6 +183,18 @@ impl Answer {
     /// The value of a header.
     pub fn header(&self, name: &str) -> Option<&str> {
         self.headers.iter().find(|(found, _)| found == name).map(|(_, value)| value.as_str())
+    }
+
+    /// Reads what comes to the end of the connection.
+    ///
+    /// # Panics
+    ///
+    /// When it does not end.
+    pub async fn read(mut stream: TcpStream) -> Self {
+        let mut bytes = Vec::new();
+        // A server that breaks off may reset the connection; what came until then is the answer.
+        let _ = timeout(PATIENCE, stream.read_to_end(&mut bytes)).await.expect("the answer ends");
+        Self::parse(&bytes)
     }
 
     fn parse(bytes: &[u8]) -> Self {

@@ -254,6 +254,7 @@ impl Body for ScriptBody {
             };
             return Poll::Ready(Some(match step {
                 Step::Wait(time) => {
+                    // Paused: whoever scripts a wait starts so.
                     self.sleep = Some(Box::pin(tokio::time::sleep(time)));
                     continue;
                 }

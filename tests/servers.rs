@@ -153,6 +153,7 @@ fn run_as_user(program: &Path) -> Command {
 async fn answers(address: &str) {
     let connect = async {
         while TcpStream::connect(address).await.is_err() {
+            // Another process: there is nothing to wait on but its port.
             sleep(Duration::from_millis(20)).await;
         }
     };

@@ -44,6 +44,7 @@ async fn answer(request: Request<()>) -> Result<Response<ScriptBody>, Broken> {
             (200, None, ScriptBody::new([Step::Data("frame"), Step::Trailers(trailers)]))
         }
         "/head" => {
+            // Paused: whoever asks for it starts so.
             sleep(Duration::from_millis(20)).await;
             (200, route("/head"), ScriptBody::default())
         }

@@ -24,6 +24,8 @@ pub mod redact;
 pub mod retry;
 #[cfg(feature = "telemetry")]
 pub mod settings;
+#[cfg(feature = "shutdown")]
+pub mod shutdown;
 #[cfg(any(feature = "circuit-breaker", feature = "retry"))]
 pub mod signal;
 #[cfg(feature = "simulate")]

@@ -25,6 +25,7 @@ fn wait_for(what: &str, mut is_so: impl FnMut() -> bool) {
         if is_so() {
             return;
         }
+        // Another thread, in real time: there is nothing to wait on but what it says.
         sleep(10 * MILLI);
     }
     panic!("a minute went by without {what}");
@@ -34,6 +35,7 @@ fn wait_for(what: &str, mut is_so: impl FnMut() -> bool) {
 fn stall(runtime: &Runtime, length: Duration) {
     let (done, is_done) = mpsc::channel();
     runtime.spawn(async move {
+        // What is to be found.
         sleep(length);
         let _ = done.send(());
     });
@@ -138,6 +140,7 @@ fn forty_stalls_of_fifty_milliseconds_are_forty() {
 fn an_idle_runtime_has_no_stalls() {
     let (registry, runtime) = (Registry::new(), two_workers());
     let monitor = RuntimeMonitor::start_on(&registry, runtime.handle());
+    // Real time, in which nothing shall be found.
     let found = stalls_while_quiet(20, &runtime, &registry, || sleep(100 * MILLI));
     assert_eq!(found, 0);
     let lag = monitor.lag();
@@ -238,11 +241,13 @@ fn a_worker_without_rest_is_busy_and_one_without_work_is_not() {
     let utilization = registry.gauge("buttress.runtime.worker.utilization").with([("buttress.runtime.worker", 0)]);
     let seen = utilization.clone();
     runtime.block_on(async move {
+        // Gives the monitor's own task a turn; the worker's real time is the subject.
         tokio::time::sleep(MILLI).await;
         wait_for("a busy worker", || seen.value() > 0.9);
     });
     runtime.block_on(async {
         while utilization.value() > 0.5 {
+            // Rest, in real time, is what makes it so.
             tokio::time::sleep(10 * MILLI).await;
         }
     });
@@ -256,6 +261,7 @@ async fn paused_time_is_left_alone() {
     // No timer of ours is there to leap to, while the runtime waits for something real.
     let (send, receive) = tokio::sync::oneshot::channel();
     let other = std::thread::spawn(move || {
+        // Long enough for a monitor that ticks every few milliseconds to leap, if it did.
         sleep(200 * MILLI);
         send.send(()).unwrap();
     });

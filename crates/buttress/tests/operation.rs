@@ -113,6 +113,51 @@ async fn a_panic_is_told_and_goes_on() {
     }
 }
 
+#[tokio::test(start_paused = true)]
+async fn every_way_to_run_work_tells_a_success_from_an_error() {
+    let spans = Spans::new();
+    let operation = Operation::new("work", &spans);
+    for (is_well, expected) in [(true, "ok"), (false, "error")] {
+        let work = move || if is_well { Ok(()) } else { Err("refused".to_owned()) };
+        let _ = operation.run(async move { work() }).await;
+        let _ = operation.spawn(async move { work() }).await.unwrap();
+        let _ = operation.call(work);
+        let _ = operation.blocking(work).await.unwrap();
+        let _ = operation.callback(move |()| work())(());
+        let _ = operation.after(Duration::from_secs(1), async move { work() }).await;
+        let outcomes: Vec<_> = spans.latest(6).iter().map(|span| span.outcome.as_str()).collect();
+        assert_eq!(outcomes, [expected; 6]);
+    }
+    assert_eq!(spans.latest(20).len(), 12);
+}
+
+#[tokio::test]
+async fn a_task_that_is_aborted_was_cancelled_and_a_timer_that_never_fires_leaves_no_span() {
+    let spans = Spans::new();
+    let waits = Operation::new("wait", &spans).infallible();
+    let task = waits.spawn(pending::<()>());
+    tokio::task::yield_now().await;
+    task.abort();
+    assert!(task.await.unwrap_err().is_cancelled());
+    assert_eq!(last(&spans).outcome.as_str(), "cancelled");
+    let mut later = Box::pin(waits.after(Duration::from_secs(3600), ready(())));
+    assert!(later.as_mut().poll(&mut TaskContext::from_waker(Waker::noop())).is_pending());
+    drop(later);
+    assert_eq!(spans.latest(9).len(), 1);
+}
+
+#[test]
+fn what_is_begun_was_cancelled_unless_it_is_told_how_it_ended() {
+    let spans = Spans::new();
+    let import = Operation::new("import", &spans);
+    drop(import.begin());
+    import.begin().succeed();
+    import.begin().fail("malformed");
+    let ended: Vec<_> = spans.latest(3).iter().rev().map(|span| span.outcome.as_str()).collect();
+    assert_eq!(ended, ["cancelled", "ok", "error"]);
+    assert_eq!(told(&last(&spans), "error.type"), "malformed");
+}
+
 #[tokio::test]
 async fn operations_within_operations_are_their_children_on_whatever_thread() {
     let spans = Spans::new();

@@ -49,6 +49,7 @@ impl Backend {
         let takes = if (4.0..5.0).contains(&since) { 200 } else { 20 };
         let backend = self.clone();
         tokio::task::spawn_local(async move {
+            // Paused: each test of this file starts so.
             tokio::time::sleep(Duration::from_millis(takes)).await;
             let _ = done.send(());
             let next = queue.borrow_mut().waiting.pop_front();

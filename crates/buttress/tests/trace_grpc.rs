@@ -71,6 +71,26 @@ async fn the_older_names_are_a_switch_away() {
 }
 
 #[tokio::test]
+async fn of_several_content_types_the_first_counts() {
+    for (content_types, is_grpc) in
+        [(["application/grpc", "application/json"], true), (["application/json", "application/grpc"], false)]
+    {
+        // Few headers are walked through, of many one is looked up.
+        for others in [0, 12] {
+            let mut request =
+                with(Request::post("/shop.Cart/AddItem"), &content_types.map(|value| ("content-type", value)));
+            for nth in 0..others {
+                let name = http::HeaderName::try_from(format!("x-other-{nth}")).unwrap();
+                request.headers_mut().insert(name, http::HeaderValue::from_static("x"));
+            }
+            assert_eq!(request.headers().get_all("content-type").iter().count(), 2);
+            let span = server(request, trailers("0")).await;
+            assert_eq!(attribute(&span, "rpc.method").is_some(), is_grpc, "{content_types:?}");
+        }
+    }
+}
+
+#[tokio::test]
 async fn grpc_is_told_by_its_content_type() {
     for (content_type, is_grpc) in [
         ("application/grpc", true),

@@ -16,6 +16,7 @@ use axum::response::IntoResponse;
 use axum::routing::get;
 use axum::{Router, serve};
 use buttress::observe::When;
+use buttress::settings::port;
 use buttress::trace::Sampler;
 use buttress::{Telemetry, context};
 use futures_util::stream;
@@ -31,15 +32,16 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let sampler = Sampler::rules(unwatched, telemetry.settings().sampler());
     let telemetry = telemetry.with_sampler(sampler);
 
+    // Before it is known where the server is, so that from then on it can be told to stop.
+    let stop = telemetry.shutdown_on_signal()?;
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port(3000)?)).await?;
     println!("axum-server listens on http://{}", listener.local_addr()?);
 
     // The connect info tells the spans who called.
     let service = app(&telemetry).into_make_service_with_connect_info::<SocketAddr>();
-    serve(listener, service).with_graceful_shutdown(interrupted()).await?;
-    // Last, when no request is left that could add a span.
-    telemetry.shutdown(Duration::from_secs(5)).await?;
-    Ok(())
+    let serving = serve(listener, service).with_graceful_shutdown(stop.requested());
+    // What is under way is answered; then, when no request is left that could add a span, the spans are delivered.
+    Ok(stop.drain(serving).await?)
 }
 
 fn app(telemetry: &Telemetry) -> Router {
@@ -126,16 +128,4 @@ async fn breaks() -> Body {
 async fn spans(State(telemetry): State<Telemetry>) -> impl IntoResponse {
     let spans = telemetry.latest_spans(100);
     ([(CONTENT_TYPE, "application/json")], serde_json::to_string(&spans).expect("spans have text keys only"))
-}
-
-#[allow(clippy::disallowed_methods, reason = "the port is the program's own setting, not one of its telemetry")]
-fn port(default: u16) -> Result<u16, String> {
-    match std::env::var("PORT") {
-        Ok(port) => port.parse().map_err(|_| format!("PORT is {port:?}; accepted is a number from 0 to 65535")),
-        Err(_) => Ok(default),
-    }
-}
-
-async fn interrupted() {
-    tokio::signal::ctrl_c().await.expect("the runtime can wait for ctrl-c");
 }

@@ -1,10 +1,12 @@
 //! Each route of the example, and the span that it leaves behind.
 
-use buttress_tests::example::Example;
+use buttress_tests::example::{Answer, Example};
 use serde_json::{Value, json};
 
+const BINARY: &str = env!("CARGO_BIN_EXE_axum-server");
+
 async fn started() -> Example {
-    Example::start(env!("CARGO_BIN_EXE_axum-server"), &[]).await
+    Example::start(BINARY, &[]).await
 }
 
 /// A condition: the span of this path.
@@ -196,4 +198,36 @@ async fn the_metrics_count_each_call_by_how_it_ended() {
     }
     let summary: Value = serde_json::from_str(&example.get("/diagnostics/metrics", &[]).await.body).expect("JSON");
     assert_eq!((&summary["total_requests"], &summary["error_rate"]), (&json!(4), &json!(0.25)));
+}
+
+#[cfg(unix)]
+#[tokio::test]
+async fn what_is_under_way_when_it_is_told_to_stop_is_answered_and_its_spans_are_written() {
+    let example = Example::start(BINARY, &[("BUTTRESS_TRACES_EXPORTER", "console")]).await;
+    let mut callers = Vec::new();
+    for path in ["/slow?ms=4000", "/stream?ms=4000&chunks=8"].repeat(20) {
+        callers.push(example.begin("GET", path, &[("Connection", "close")], "").await);
+    }
+    example.under_way(40).await;
+    let address = example.address();
+    example.terminate().await;
+    for caller in callers {
+        let answer = Answer::read(caller).await;
+        assert_eq!((answer.status, answer.is_complete), (200, true), "{answer:?}");
+    }
+    let (went_well, spans) = example.ended().await;
+    assert!(went_well);
+    for name in ["GET /slow", "GET /stream"] {
+        let ended = spans.iter().filter(|span| span["name"] == name && span["outcome"] == "ok");
+        assert_eq!(ended.count(), 20, "{name}");
+    }
+    assert!(tokio::net::TcpStream::connect(address).await.is_err(), "nobody is there any more");
+}
+
+#[tokio::test]
+async fn a_port_that_is_none_is_refused_by_name() {
+    let refused = tokio::process::Command::new(BINARY).env("PORT", "http").output().await.expect("it runs");
+    let told = String::from_utf8_lossy(&refused.stderr);
+    assert!(!refused.status.success());
+    assert!(told.contains(r#"PORT is "http"; accepted is a number from 0 to 65535"#), "{told}");
 }

@@ -7,7 +7,6 @@
 
 use std::error::Error;
 use std::net::Ipv4Addr;
-use std::time::Duration;
 
 use axum::body::Bytes;
 use axum::extract::State;
@@ -15,7 +14,7 @@ use axum::http::StatusCode;
 use axum::routing::post;
 use axum::{Router, serve};
 use buttress::Telemetry;
-use buttress::settings::Settings;
+use buttress::settings::{Settings, port};
 use buttress::telemetry::WatchedClient;
 use http::Request;
 use http::header::CONTENT_TYPE;
@@ -46,11 +45,11 @@ async fn main() -> Result<(), Box<dyn Error>> {
         .layer(telemetry.server())
         .with_state(client);
 
+    let stop = telemetry.shutdown_on_signal()?;
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port(5000)?)).await?;
     println!("conformance listens on http://{}", listener.local_addr()?);
-    serve(listener, app).with_graceful_shutdown(interrupted()).await?;
-    telemetry.shutdown(Duration::from_secs(5)).await?;
-    Ok(())
+    let serving = serve(listener, app).with_graceful_shutdown(stop.requested());
+    Ok(stop.drain(serving).await?)
 }
 
 async fn test(State(client): State<TracedClient>, body: Bytes) -> (StatusCode, String) {
@@ -78,16 +77,4 @@ async fn call(client: &TracedClient, url: &str, arguments: String) -> Result<(),
 /// The client's error says that the connection failed, its source says why.
 fn described(error: legacy::Error) -> String {
     error.source().map_or_else(|| error.to_string(), |why| format!("{error}: {why}"))
-}
-
-#[allow(clippy::disallowed_methods, reason = "the port is the program's own setting, not one of its telemetry")]
-fn port(default: u16) -> Result<u16, String> {
-    match std::env::var("PORT") {
-        Ok(port) => port.parse().map_err(|_| format!("PORT is {port:?}; accepted is a number from 0 to 65535")),
-        Err(_) => Ok(default),
-    }
-}
-
-async fn interrupted() {
-    tokio::signal::ctrl_c().await.expect("the runtime can wait for ctrl-c");
 }

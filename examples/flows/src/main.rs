@@ -7,6 +7,7 @@ mod recording;
 mod room;
 
 use std::error::Error;
+use std::future::IntoFuture;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
@@ -18,6 +19,7 @@ use axum::routing::{get, post};
 use axum::{Router, serve};
 use buttress::Telemetry;
 use buttress::observe::When;
+use buttress::settings::port;
 use buttress::trace::{Flow, Sampler};
 use tokio::net::TcpListener;
 
@@ -32,6 +34,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let sampler = Sampler::rules(unwatched, telemetry.settings().sampler());
     let telemetry = telemetry.with_sampler(sampler);
 
+    let stop = telemetry.shutdown_on_signal()?;
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port(3000)?)).await?;
     println!("flows listens on http://{}", listener.local_addr()?);
 
@@ -39,10 +42,14 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let sweep = telemetry.operation("rooms.sweep").every(Duration::from_secs(60), room::sweep);
     let sweep = tokio::spawn(sweep);
     let service = app(&telemetry).into_make_service_with_connect_info::<SocketAddr>();
-    serve(listener, service).with_graceful_shutdown(interrupted()).await?;
-    sweep.abort();
-    // Last, when no request is left that could add a span.
-    telemetry.shutdown(Duration::from_secs(5)).await?;
+    let serving = serve(listener, service).with_graceful_shutdown(stop.requested()).into_future();
+    // Work of one's own ends where the server ends, before the spans are delivered.
+    stop.drain(async {
+        let served = serving.await;
+        sweep.abort();
+        served
+    })
+    .await?;
     Ok(())
 }
 
@@ -79,16 +86,4 @@ fn continued(telemetry: &Telemetry) -> Result<Flow, (StatusCode, &'static str)> 
 async fn spans(State(telemetry): State<Telemetry>) -> impl IntoResponse {
     let spans = telemetry.latest_spans(100);
     ([(CONTENT_TYPE, "application/json")], serde_json::to_string(&spans).expect("spans have text keys only"))
-}
-
-#[allow(clippy::disallowed_methods, reason = "the port is the program's own setting, not one of its telemetry")]
-fn port(default: u16) -> Result<u16, String> {
-    match std::env::var("PORT") {
-        Ok(port) => port.parse().map_err(|_| format!("PORT is {port:?}; accepted is a number from 0 to 65535")),
-        Err(_) => Ok(default),
-    }
-}
-
-async fn interrupted() {
-    tokio::signal::ctrl_c().await.expect("the runtime can wait for ctrl-c");
 }

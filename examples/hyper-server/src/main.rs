@@ -5,14 +5,15 @@
 
 use std::convert::Infallible;
 use std::error::Error;
+use std::future::Future;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::pin::pin;
-use std::time::Duration;
 
 use buttress::Telemetry;
 use buttress::metrics::MetricsEndpoint;
 use buttress::observe::{Peer, Route};
+use buttress::settings::port;
 use buttress::trace::JsonLines;
 use bytes::Bytes;
 use http::{Request, Response, StatusCode};
@@ -28,27 +29,34 @@ use tower::{ServiceBuilder, ServiceExt};
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn Error>> {
     let telemetry = Telemetry::from_env("hyper-server")?.with_sink(JsonLines::new(io::stdout()));
+    let stop = telemetry.shutdown_on_signal()?;
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port(3001)?)).await?;
     println!("hyper-server listens on http://{}", listener.local_addr()?);
 
+    let accepting = accept(listener, &telemetry, stop.requested());
+    // What is under way is answered; then, when no request is left that could add a span, the spans are delivered.
+    Ok(stop.drain(accepting).await?)
+}
+
+/// Takes connections until it is told to stop, and serves them to the end of what they are at.
+async fn accept(
+    listener: TcpListener,
+    telemetry: &Telemetry,
+    stop: impl Future<Output = ()>,
+) -> Result<(), Infallible> {
     let connections = GracefulShutdown::new();
-    let mut interrupted = pin!(tokio::signal::ctrl_c());
+    let mut stop = pin!(stop);
     loop {
         tokio::select! {
             accepted = listener.accept() => match accepted {
-                Ok((stream, peer)) => serve(stream, peer, &telemetry, &connections),
+                Ok((stream, peer)) => serve(stream, peer, telemetry, &connections),
                 // Out of file descriptors, or gone again: neither is the end of the server.
                 Err(error) => eprintln!("not accepted: {error}"),
             },
-            result = &mut interrupted => {
-                result?;
-                break;
-            }
+            () = &mut stop => break,
         }
     }
     connections.shutdown().await;
-    // Last, when no request is left that could add a span.
-    telemetry.shutdown(Duration::from_secs(5)).await?;
     Ok(())
 }
 
@@ -94,12 +102,4 @@ async fn answer(request: Request<Incoming>) -> Result<Response<Full<Bytes>>, Inf
         response.extensions_mut().insert(Route::from_static(template));
     }
     Ok(response)
-}
-
-#[allow(clippy::disallowed_methods, reason = "the port is the program's own setting, not one of its telemetry")]
-fn port(default: u16) -> Result<u16, String> {
-    match std::env::var("PORT") {
-        Ok(port) => port.parse().map_err(|_| format!("PORT is {port:?}; accepted is a number from 0 to 65535")),
-        Err(_) => Ok(default),
-    }
 }

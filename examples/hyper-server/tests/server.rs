@@ -49,3 +49,14 @@ async fn the_metrics_are_shown_beside_the_service() {
     let counted = r#"buttress_http_server_requests_total{buttress_ending="complete",buttress_outcome="ok",http_route="/hello/{name}"} 1"#;
     assert!(page.lines().any(|line| line == counted), "{page}");
 }
+
+#[cfg(unix)]
+#[tokio::test]
+async fn it_ends_well_when_it_is_told_to_and_has_written_its_spans() {
+    let example = Example::start(BINARY, &[]).await;
+    example.get("/hello/ada", &[]).await;
+    example.terminate().await;
+    let (went_well, spans) = example.ended().await;
+    assert!(went_well);
+    assert!(spans.iter().any(|span| span["name"] == "GET /hello/{name}"), "{spans:?}");
+}

@@ -1,5 +1,5 @@
-//! Three HTTP clients, hyper-util's, reqwest and a tower service of one's own, each at the end of a stack: retries, a
-//! circuit, and for each attempt a span and its context in the headers.
+//! Four HTTP clients, hyper-util's, reqwest, a channel of tonic and a tower service of one's own, each at the end of a
+//! stack: retries, a circuit, and for each attempt a span and its context in the headers.
 
 #![forbid(unsafe_code)]
 
@@ -10,11 +10,20 @@ use buttress::context::Context;
 use buttress::trace::SpanRecord;
 use buttress::{Telemetry, context::Baggage};
 use bytes::Bytes;
-use http::{Request, Response};
+use http::uri::PathAndQuery;
+use http::{Request, Response, StatusCode};
 use http_body_util::{BodyExt, Empty};
 use hyper_util::client::legacy::Client;
+use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
-use tower::{BoxError, ServiceExt, service_fn};
+use tonic::client::{Grpc, GrpcService};
+use tonic::metadata::MetadataMap;
+use tonic::transport::{Channel, Endpoint};
+use tonic_prost::ProstCodec;
+use tower::{BoxError, Service, ServiceExt, service_fn};
+
+/// Nobody listens there.
+const NOBODY: &str = "http://127.0.0.1:1/nobody-listens";
 
 #[tokio::main]
 async fn main() -> Result<(), BoxError> {
@@ -25,80 +34,155 @@ async fn main() -> Result<(), BoxError> {
     let mut baggage = Baggage::default();
     baggage.insert("tenant", "blue")?;
     let context = Context::root().with_baggage(baggage);
-    let calls = async {
-        let arrived = with_hyper_util(&telemetry, &format!("http://{address}/stock/7?token=s3cret")).await?;
-        println!("What arrived from hyper-util's client:\n{arrived}");
-        let arrived = with_reqwest(&telemetry, &format!("http://{address}/prices/7")).await?;
-        println!("What arrived from reqwest:\n{arrived}");
-        let arrived = with_any_service(&telemetry, "http://shelf/books/7").await?;
-        println!("What arrived at a service of one's own:\n{arrived}");
-        println!(
-            "Where the first answer is 503:\n  {}\n",
-            repeated(&telemetry, &format!("http://{address}/busy")).await?
-        );
-        let refused = with_reqwest(&telemetry, "http://127.0.0.1:1/nobody-listens").await;
-        println!("Where nobody listens:\n  {}\n", chain(&*refused.expect_err("nothing listens on port 1")));
-        Ok::<_, BoxError>(())
-    };
-    context.scope(calls).await?;
+    context.scope(calls(&telemetry, &format!("http://{address}"))).await?;
 
     println!("The spans:");
     for span in telemetry.latest_spans(16).iter().rev() {
         println!("{}", line(span));
     }
-    println!(
-        "\nWhere nobody listens for long:\n  {}",
-        rejected(&telemetry, "http://127.0.0.1:1/nobody-listens").await?
-    );
+    println!("\nWhere nobody listens for long:");
+    for told in [
+        rejected(telemetry.client("no-stock").without_retry().service(hyper_util())).await?,
+        rejected(telemetry.client("no-prices").without_retry().reqwest(reqwest()?)).await?,
+        rejected(telemetry.client("no-books").without_retry().service(service_fn(broken))).await?,
+        rejected_grpc(telemetry.client("no-shelf").without_retry().tonic(channel(NOBODY)?)).await?,
+    ] {
+        println!("  {told}");
+    }
     Ok(())
 }
 
-async fn with_hyper_util(telemetry: &Telemetry, url: &str) -> Result<String, BoxError> {
-    let client = Client::builder(TokioExecutor::new()).build_http();
+/// Each client once where all is well, and once where the first answer is that the callee is busy.
+async fn calls(telemetry: &Telemetry, callee: &str) -> Result<(), BoxError> {
     // Around the transport: retries, a circuit, and a span for each attempt on the wire.
-    let client = telemetry.client("stock").service(client);
-    let answer = client.oneshot(Request::get(url).body(Empty::<Bytes>::new())?).await?;
-    text(answer).await
-}
+    let stock = telemetry.client("stock");
+    let client = stock.service(hyper_util());
+    let (_, arrived) = ask(client.clone(), &format!("{callee}/stock/7?token=s3cret")).await?;
+    println!("What arrived from hyper-util's client:\n{arrived}");
+    let (status, _) = ask(client, &format!("{callee}/busy/hyper-util")).await?;
+    println!("  and where the first answer is 503: {}\n", repeated(status, stock.retries().stats().all_repeats()));
 
-async fn with_reqwest(telemetry: &Telemetry, url: &str) -> Result<String, BoxError> {
-    let client = reqwest::Client::builder().no_proxy().build()?;
     // The same for reqwest, which has a request of its own; where it follows a redirect, the span covers the calls together.
-    let client = telemetry.client("prices").reqwest(client);
-    let answer = client.oneshot(Request::get(url).body(Empty::<Bytes>::new())?).await?;
-    text(answer).await
-}
+    let prices = telemetry.client("prices");
+    let client = prices.reqwest(reqwest()?);
+    let (_, arrived) = ask(client.clone(), &format!("{callee}/prices/7")).await?;
+    println!("What arrived from reqwest:\n{arrived}");
+    let (status, _) = ask(client, &format!("{callee}/busy/reqwest")).await?;
+    println!("  and where the first answer is 503: {}\n", repeated(status, prices.retries().stats().all_repeats()));
 
-async fn with_any_service(telemetry: &Telemetry, url: &str) -> Result<String, BoxError> {
     // Whatever takes requests of `http` will do: a client of another kind, a queue, a router in the same process.
-    let shelf = service_fn(async |request: Request<_>| {
-        let (head, _) = request.into_parts();
-        Ok::<_, BoxError>(Response::new(echo::echo(head.headers).await))
-    });
-    let client = telemetry.client("shelf").service(shelf);
-    let answer = client.oneshot(Request::get(url).body(Empty::<Bytes>::new())?).await?;
-    text(answer).await
+    let books = telemetry.client("books");
+    let inner = hyper_util();
+    let client = books.service(service_fn(move |request: Request<_>| {
+        let inner = inner.clone();
+        async move { inner.request(request).await }
+    }));
+    let (_, arrived) = ask(client.clone(), &format!("{callee}/books/7")).await?;
+    println!("What arrived from a service of one's own:\n{arrived}");
+    let (status, _) = ask(client, &format!("{callee}/busy/own")).await?;
+    println!("  and where the first answer is 503: {}\n", repeated(status, books.retries().stats().all_repeats()));
+
+    // Clients that tonic generates take this as they take a channel.
+    let shelf = telemetry.client("shelf");
+    let client = shelf.tonic(channel(callee)?);
+    let arrived = look(client.clone(), "/shop.Shelf/Look").await?;
+    println!("What arrived from a channel of tonic:");
+    for name in ["traceparent", "baggage"] {
+        let value = arrived.get(name).map(|value| value.to_str()).transpose()?;
+        println!("  {name}: {}", value.unwrap_or("none"));
+    }
+    look(client, "/shop.Shelf/LookWhileBusy").await?;
+    println!(
+        "\n  and where the first answer is UNAVAILABLE: {}\n",
+        repeated("OK", shelf.retries().stats().all_repeats())
+    );
+
+    let refused = ask(prices.reqwest(reqwest()?), NOBODY).await;
+    println!("Where nobody listens:\n  {}\n", chain(&*refused.expect_err("nothing listens on port 1")));
+    Ok(())
 }
 
-/// A GET may be sent twice, so that one answer of 503 is not what the caller sees.
-async fn repeated(telemetry: &Telemetry, url: &str) -> Result<String, BoxError> {
-    let stack = telemetry.client("moody");
-    let client = stack.service(Client::builder(TokioExecutor::new()).build_http());
-    let answer = client.oneshot(Request::get(url).body(Empty::<Bytes>::new())?).await?;
-    let status = answer.status();
-    text(answer).await?;
-    Ok(format!("{status} after {} repeat", stack.retries().stats().all_repeats()))
+fn hyper_util<B>() -> Client<HttpConnector, B>
+where
+    B: http_body::Body<Data = Bytes> + Send,
+{
+    Client::builder(TokioExecutor::new()).build_http()
+}
+
+fn reqwest() -> Result<reqwest::Client, reqwest::Error> {
+    reqwest::Client::builder().no_proxy().build()
+}
+
+fn channel(url: &str) -> Result<Channel, tonic::transport::Error> {
+    Ok(Endpoint::from_shared(url.to_owned())?.connect_lazy())
+}
+
+/// A transport that never works.
+async fn broken<B>(_: Request<B>) -> Result<Response<Empty<Bytes>>, BoxError> {
+    Err("out of order".into())
+}
+
+/// Reads the body to its end, where the span ends too.
+async fn ask<S, B>(client: S, url: &str) -> Result<(StatusCode, String), BoxError>
+where
+    S: Service<Request<Empty<Bytes>>, Response = Response<B>, Error = BoxError>,
+    B: http_body::Body,
+    B::Error: Into<BoxError>,
+{
+    let answer = client.oneshot(Request::get(url).body(Empty::new())?).await?;
+    let (status, body) = (answer.status(), answer.into_body());
+    let bytes = body.collect().await.map_err(Into::into)?.to_bytes();
+    Ok((status, String::from_utf8(bytes.into())?))
+}
+
+/// What comes back of a gRPC call besides its empty message.
+async fn look<S>(channel: S, method: &'static str) -> Result<MetadataMap, tonic::Status>
+where
+    S: GrpcService<tonic::body::Body, Error = BoxError>,
+    S::ResponseBody: http_body::Body<Data = Bytes> + Send + 'static,
+    <S::ResponseBody as http_body::Body>::Error: Into<BoxError>,
+{
+    let mut grpc = Grpc::new(channel);
+    grpc.ready().await.map_err(tonic::Status::from_error)?;
+    let method = PathAndQuery::from_static(method);
+    let answer = grpc.unary(tonic::Request::new(()), method, ProstCodec::<(), ()>::default()).await?;
+    Ok(answer.metadata().clone())
+}
+
+fn repeated(came_to: impl std::fmt::Display, repeats: u64) -> String {
+    format!("{came_to} after {repeats} repeat")
 }
 
 /// Calls until the circuit has seen enough, and says what it says then, without a call.
-async fn rejected(telemetry: &Telemetry, url: &str) -> Result<String, BoxError> {
-    let stack = telemetry.client("nobody").without_retry();
-    let client = stack.service(Client::builder(TokioExecutor::new()).build_http());
+async fn rejected<S, B>(client: S) -> Result<String, BoxError>
+where
+    S: Service<Request<Empty<Bytes>>, Response = Response<B>, Error = BoxError> + Clone,
+    B: http_body::Body,
+    B::Error: Into<BoxError>,
+{
     let mut failed = 0;
     loop {
-        let request = Request::get(url).body(Empty::<Bytes>::new())?;
-        let Err(error) = client.clone().oneshot(request).await else { return Err("somebody listens on port 1".into()) };
+        let Err(error) = ask(client.clone(), NOBODY).await else { return Err("somebody listens on port 1".into()) };
         match Rejected::of(&*error) {
+            Some(rejected) => return Ok(format!("after {failed} calls that failed, {rejected}")),
+            None => failed += 1,
+        }
+    }
+}
+
+/// The same for gRPC, whose errors are statuses.
+async fn rejected_grpc<S>(channel: S) -> Result<String, BoxError>
+where
+    S: GrpcService<tonic::body::Body, Error = BoxError> + Clone,
+    S::ResponseBody: http_body::Body<Data = Bytes> + Send + 'static,
+    <S::ResponseBody as http_body::Body>::Error: Into<BoxError>,
+{
+    let mut failed = 0;
+    loop {
+        let Err(status) = look(channel.clone(), "/shop.Shelf/Look").await else {
+            return Err("somebody listens".into());
+        };
+        match Rejected::of(&status) {
             Some(rejected) => return Ok(format!("after {failed} calls that failed, {rejected}")),
             None => failed += 1,
         }
@@ -111,21 +195,12 @@ fn chain(error: &(dyn std::error::Error + 'static)) -> String {
     chain.map(ToString::to_string).collect::<Vec<_>>().join(": ")
 }
 
-/// Reads the body to its end, where the span ends too.
-async fn text<B>(answer: Response<B>) -> Result<String, BoxError>
-where
-    B: http_body::Body,
-    B::Error: Into<BoxError>,
-{
-    let bytes = answer.into_body().collect().await.map_err(Into::into)?.to_bytes();
-    Ok(String::from_utf8(bytes.into())?)
-}
-
 fn line(span: &SpanRecord) -> String {
     let SpanRecord { trace_id, span_id, name, outcome, .. } = span;
     let attribute = |key: &str| span.attribute(key).map(ToString::to_string);
     let url = attribute("url.full").unwrap_or_default();
-    let status = attribute("http.response.status_code").or_else(|| attribute("error.type")).unwrap_or_default();
+    let statuses = ["rpc.status_code", "http.response.status_code", "error.type"];
+    let status = statuses.iter().find_map(|key| attribute(key)).unwrap_or_default();
     let repeat = attribute("http.request.resend_count").map(|count| format!(" repeat {count}")).unwrap_or_default();
     format!("{trace_id} {span_id} {name} {url} {status} {outcome} {:?}{repeat}", span.duration())
 }

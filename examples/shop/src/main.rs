@@ -74,7 +74,9 @@ async fn stay_open(shop: Shop, seed: u64) -> Result<(), Box<dyn Error>> {
     let heard = Heard::listen(shop.signals(), Instant::now());
     let (stop, stopped) = watch::channel(false);
     let load = tokio::spawn(load::drive(shop.address, Pace::GENTLE, seed, stopped));
-    asked_to_stop().await?;
+    // A terminal asks by ctrl-c, a supervisor by SIGTERM. Any of the three would do to wait.
+    let [(_, telemetry), ..] = &shop.telemetries;
+    telemetry.shutdown_on_signal()?.requested().await;
     println!("\nClosing.");
     stop.send_replace(true);
     let tally = load.await?;
@@ -90,20 +92,6 @@ async fn close(shop: Shop, heard: Heard, tally: Tally) -> Counts {
     let transitions = heard.transitions().await;
     let collected = traces.lock();
     Counts::of(tally, &collected, &telemetries, &circuits, transitions)
-}
-
-async fn asked_to_stop() -> std::io::Result<()> {
-    #[cfg(unix)]
-    {
-        use tokio::signal::unix::{SignalKind, signal};
-        let mut terminate = signal(SignalKind::terminate())?;
-        tokio::select! {
-            interrupted = tokio::signal::ctrl_c() => interrupted,
-            _ = terminate.recv() => Ok(()),
-        }
-    }
-    #[cfg(not(unix))]
-    tokio::signal::ctrl_c().await
 }
 
 /// Busy load and changing faults for so long, then a summary.

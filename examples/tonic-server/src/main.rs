@@ -7,6 +7,8 @@ mod server;
 
 use std::error::Error;
 
+use buttress::settings::port;
+
 /// Generated from `proto/greeter.proto`.
 #[allow(missing_docs, unreachable_pub, missing_debug_implementations, clippy::all, reason = "generated")]
 mod proto {
@@ -20,13 +22,5 @@ async fn main() -> Result<(), Box<dyn Error>> {
         None => server::run(port).await,
         Some("--call") => client::run(port).await,
         Some(other) => Err(format!("{other:?} is not known; --call calls a running server").into()),
-    }
-}
-
-#[allow(clippy::disallowed_methods, reason = "the port is the program's own setting, not one of its telemetry")]
-fn port(default: u16) -> Result<u16, String> {
-    match std::env::var("PORT") {
-        Ok(port) => port.parse().map_err(|_| format!("PORT is {port:?}; accepted is a number from 0 to 65535")),
-        Err(_) => Ok(default),
     }
 }

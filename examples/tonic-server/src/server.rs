@@ -19,21 +19,20 @@ use crate::proto::{GreetRequest, Greeting};
 
 pub(crate) async fn run(port: u16) -> Result<(), Box<dyn Error>> {
     let telemetry = Telemetry::from_env("tonic-server")?.with_sink(JsonLines::new(io::stdout()));
+    let stop = telemetry.shutdown_on_signal()?;
     let incoming = TcpIncoming::bind(SocketAddr::from((Ipv4Addr::LOCALHOST, port)))?;
     println!("tonic-server listens on http://{}", incoming.local_addr()?);
 
     let pages = Routes::from(telemetry.metrics_endpoint().router());
-    Server::builder()
+    let serving = Server::builder()
         // For Prometheus, which does not speak HTTP/2 without TLS.
         .accept_http1(true)
         // Around every service, so that calls of unknown methods leave spans as well.
         .layer(telemetry.server())
         .add_routes(pages.add_service(GreeterServer::new(Hello)))
-        .serve_with_incoming_shutdown(incoming, interrupted())
-        .await?;
-    // Last, when no call is left that could add a span.
-    telemetry.shutdown(Duration::from_secs(5)).await?;
-    Ok(())
+        .serve_with_incoming_shutdown(incoming, stop.requested());
+    // The calls under way come to their trailers; then, when none is left that could add a span, the spans are delivered.
+    Ok(stop.drain(serving).await?)
 }
 
 struct Hello;
@@ -76,8 +75,4 @@ fn greetings(name: String, times: u32) -> impl Stream<Item = Result<Greeting, St
         let text = format!("Hello, {name}, {time} of {times}!");
         Some((Ok(Greeting { text }), (name, time + 1)))
     })
-}
-
-async fn interrupted() {
-    tokio::signal::ctrl_c().await.expect("the runtime can wait for ctrl-c");
 }

@@ -18,11 +18,15 @@
 //! ```
 
 mod extract;
+#[cfg(all(feature = "websocket", feature = "trace"))]
+mod websocket;
 
 use http::{Request, response};
 use tower_layer::Layer;
 
 pub use extract::NoContext;
+#[cfg(all(feature = "websocket", feature = "trace"))]
+pub use websocket::Websockets;
 
 use crate::observe::{End, Exchange, Observe, ObserveLayer, Observed, Probe, Route};
 

@@ -146,6 +146,9 @@ impl Grpc {
 }
 
 /// Whether a request is gRPC: `application/grpc`, alone or with a `+codec`, but not gRPC-Web.
+///
+/// A request has one `content-type` (RFC 9110, section 8.3). Of several the first counts, as it does for tonic: what serves
+/// the request and what watches it shall not take it for different things.
 #[inline]
 pub(crate) fn is_grpc(headers: &HeaderMap) -> bool {
     headers::first(headers, &CONTENT_TYPE).is_some_and(is_grpc_type)

@@ -55,6 +55,8 @@ pub use carrier::{InContext, Scope, current, spawn, spawn_blocking, with_current
 pub use id::{ParseIdError, SpanId, TraceId};
 #[cfg(feature = "tracing-subscriber")]
 pub use log::ContextFormat;
+#[cfg(feature = "log")]
+pub use log::Correlated;
 pub use log::{LogFields, log_fields};
 pub use traceparent::{TraceContext, TraceFlags, TraceparentError};
 pub use tracestate::{TraceState, TraceStateError};

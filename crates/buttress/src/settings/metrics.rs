@@ -3,7 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
-use super::{Setting, SettingsError, Source, Variables, boolean};
+use super::{Definition, Setting, SettingsError, Source, Variables, boolean, definition};
 use crate::metrics::{Buckets, MetricsConfig};
 use crate::window::{Precision, Span};
 
@@ -39,58 +39,38 @@ pub struct Metrics {
 
 impl Metrics {
     pub(super) fn read(variables: &mut Variables<'_>) -> Result<Self, SettingsError> {
-        let mut flag =
-            |names: &[&'static str], default| variables.read(names, "true or false", |_, text| boolean(text), default);
-        let enabled = flag(&["BUTTRESS_METRICS_ENABLED", "METRICS_ENABLED"], true)?;
-        let prometheus = flag(&["BUTTRESS_METRICS_PROMETHEUS", "METRICS_PROMETHEUS_ENABLED"], true)?;
-        let internal = flag(&["BUTTRESS_METRICS_INTERNAL"], false)?;
-        let runtime = flag(&["BUTTRESS_METRICS_RUNTIME", "METRICS_EVENT_LOOP_MONITORING"], true)?;
-        let native_histograms = flag(&["BUTTRESS_METRICS_NATIVE_HISTOGRAMS"], false)?;
+        let mut flag = |definition: &Definition, default| variables.read(definition, |_, text| boolean(text), default);
+        let enabled = flag(&definition::METRICS_ENABLED, true)?;
+        let prometheus = flag(&definition::METRICS_PROMETHEUS, true)?;
+        let internal = flag(&definition::METRICS_INTERNAL, false)?;
+        let runtime = flag(&definition::METRICS_RUNTIME, true)?;
+        let native_histograms = flag(&definition::METRICS_NATIVE_HISTOGRAMS, false)?;
         Ok(Self {
             enabled,
             prometheus,
             internal,
             runtime,
             native_histograms,
-            duration_buckets: variables.read(
-                &["BUTTRESS_METRICS_BUCKETS", "METRICS_HISTOGRAM_BUCKETS"],
-                "http, page, or rising numbers of milliseconds, separated by commas",
-                |_, text| buckets(text),
-                Buckets::http(),
-            )?,
+            duration_buckets: variables.read(&definition::METRICS_BUCKETS, |_, text| buckets(text), Buckets::http())?,
             window: variables.read(
-                &["BUTTRESS_METRICS_WINDOW", "METRICS_WINDOW_SIZE_SECONDS"],
-                "a number of seconds from 10 to 10000",
+                &definition::METRICS_WINDOW,
                 |_, text| number(text, 10, 10_000).map(|seconds| Duration::from_secs(seconds as u64)),
                 Span::default().last(),
             )?,
             window_precision: variables.read(
-                &["BUTTRESS_METRICS_WINDOW_PRECISION"],
-                "a number of bits from 3 to 10",
+                &definition::METRICS_WINDOW_PRECISION,
                 |_, text| Precision::bits(text.parse().ok()?).ok(),
                 Precision::DEFAULT,
             )?,
             window_budget: variables.read(
-                &["BUTTRESS_METRICS_WINDOW_BUDGET"],
-                "a number of bytes from 65536 to 1073741824",
+                &definition::METRICS_WINDOW_BUDGET,
                 |_, text| number(text, 1 << 16, 1 << 30),
                 16 << 20,
             )?,
-            max_routes: variables.read(
-                &["BUTTRESS_METRICS_MAX_ROUTES"],
-                "a number from 1 to 10000",
-                |_, text| number(text, 1, 10_000),
-                1000,
-            )?,
-            max_series: variables.read(
-                &["BUTTRESS_METRICS_MAX_SERIES"],
-                "a number from 1 to 100000",
-                |_, text| number(text, 1, 100_000),
-                2000,
-            )?,
+            max_routes: variables.read(&definition::METRICS_MAX_ROUTES, |_, text| number(text, 1, 10_000), 1000)?,
+            max_series: variables.read(&definition::METRICS_MAX_SERIES, |_, text| number(text, 1, 100_000), 2000)?,
             apdex_target: variables.read(
-                &["BUTTRESS_METRICS_APDEX_TARGET"],
-                "a number of milliseconds from 1 to 600000",
+                &definition::METRICS_APDEX_TARGET,
                 |_, text| number(text, 1, 600_000).map(|millis| Duration::from_millis(millis as u64)),
                 Duration::from_millis(500),
             )?,

@@ -1,43 +1,19 @@
 //! Settings: code over `BUTTRESS_*` over `OTEL_*` over defaults. Nothing else reads the environment.
 //!
-//! | setting | variables, the first that is set counts | default |
-//! |---|---|---|
-//! | enabled | `BUTTRESS_ENABLED`, `OTEL_SDK_DISABLED` (turned round), `TELEMETRY_ENABLED`, `DISTRIBUTED_TRACING_ENABLED` | true |
-//! | service name | `BUTTRESS_SERVICE_NAME`, `OTEL_SERVICE_NAME` | as given in code |
-//! | resource attributes | `OTEL_RESOURCE_ATTRIBUTES` (`key=value,..`) | none |
-//! | sampler | `BUTTRESS_SAMPLER`, `OTEL_TRACES_SAMPLER` | `parentbased_always_on` |
-//! | sampling ratio | `BUTTRESS_SAMPLING_RATIO`, `OTEL_TRACES_SAMPLER_ARG`, `TRACING_SAMPLING_RATE` | 1 |
-//! | propagators | `BUTTRESS_PROPAGATORS`, `OTEL_PROPAGATORS` (`tracecontext`, `baggage`, `b3`, `b3multi`, `none`) | `tracecontext,baggage` |
-//! | trust | `BUTTRESS_TRUST` (`internal`, `public`) | `internal` |
-//! | server timing | `BUTTRESS_SERVER_TIMING` | false |
-//! | known methods | `OTEL_INSTRUMENTATION_HTTP_KNOWN_METHODS` (`GET,PROPFIND,..`, all of them, at most 31; else `_OTHER`) | of RFC 9110, `PATCH`, `QUERY` |
-//! | span queue | `BUTTRESS_SPAN_QUEUE`, `OTEL_BSP_MAX_QUEUE_SIZE` (1 to 1048576) | 8192 |
-//! | span ring | `BUTTRESS_SPAN_RING`, `TRACING_MAX_TRACES` (0 to 1048576) | 1024 |
-//! | traces exporter | `BUTTRESS_TRACES_EXPORTER`, `OTEL_TRACES_EXPORTER` (`otlp`, `console`, `none`) | `none` |
-//! | metrics exporter | `BUTTRESS_METRICS_EXPORTER`, `OTEL_METRICS_EXPORTER` (`otlp`, `prometheus`, `none`) | `none` |
-//! | metrics interval | `OTEL_METRIC_EXPORT_INTERVAL` (milliseconds, at least 100) | 60000 |
-//! | metrics temporality | `OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE` (`cumulative`, `delta`, `lowmemory`) | `cumulative` |
-//! | metrics histograms | `OTEL_EXPORTER_OTLP_METRICS_DEFAULT_HISTOGRAM_AGGREGATION` (`explicit_bucket_histogram`, `base2_exponential_bucket_histogram`) | `explicit_bucket_histogram` |
-//! | metrics enabled | `BUTTRESS_METRICS_ENABLED`, `METRICS_ENABLED` | true |
-//! | metrics for Prometheus | `BUTTRESS_METRICS_PROMETHEUS`, `METRICS_PROMETHEUS_ENABLED` | true |
-//! | metrics at `/internal/metrics` too | `BUTTRESS_METRICS_INTERNAL` | false |
-//! | runtime lag | `BUTTRESS_METRICS_RUNTIME`, `METRICS_EVENT_LOOP_MONITORING` | true |
-//! | buckets of durations | `BUTTRESS_METRICS_BUCKETS`, `METRICS_HISTOGRAM_BUCKETS` (`http`, `page`, or milliseconds: `25,50,..`) | `http` |
-//! | sliding windows | `BUTTRESS_METRICS_WINDOW`, `METRICS_WINDOW_SIZE_SECONDS` (seconds, 10 to 10000) | 300 |
-//! | precision of windows | `BUTTRESS_METRICS_WINDOW_PRECISION` (bits, 3 to 10) | 5 |
-//! | memory of windows | `BUTTRESS_METRICS_WINDOW_BUDGET` (bytes, 65536 to 1073741824) | 16777216 |
-//! | routes told apart | `BUTTRESS_METRICS_MAX_ROUTES` (1 to 10000) | 1000 |
-//! | series of a metric | `BUTTRESS_METRICS_MAX_SERIES` (1 to 100000) | 2000 |
-//! | native histograms | `BUTTRESS_METRICS_NATIVE_HISTOGRAMS` | false |
-//! | Apdex target | `BUTTRESS_METRICS_APDEX_TARGET` (milliseconds) | 500 |
-//! | OTLP endpoint | `OTEL_EXPORTER_OTLP_{TRACES,METRICS}_ENDPOINT`, `OTEL_EXPORTER_OTLP_ENDPOINT` | of the exporter |
-//! | OTLP protocol | `OTEL_EXPORTER_OTLP_{TRACES,METRICS}_PROTOCOL`, `OTEL_EXPORTER_OTLP_PROTOCOL` (`grpc`, `http/protobuf`) | `http/protobuf` |
-//! | OTLP timeout | `OTEL_EXPORTER_OTLP_{TRACES,METRICS}_TIMEOUT`, `OTEL_EXPORTER_OTLP_TIMEOUT` (milliseconds) | 10000 |
-//! | OTLP headers | `OTEL_EXPORTER_OTLP_{TRACES,METRICS}_HEADERS`, `OTEL_EXPORTER_OTLP_HEADERS` (`key=value,..`) | none |
-//!
 //! A sampling ratio without a sampler means `parentbased_traceidratio`. An empty variable counts as not set. Metrics that
 //! are exported to `prometheus` are not pushed: Prometheus finds them in any case.
+//!
+//! ```
+//! use buttress::settings::Settings;
+//!
+//! let settings = Settings::read("shop", |name| (name == "TRACING_SAMPLING_RATE").then(|| "0.1".to_owned()))?;
+//! assert!(settings.explain().contains("sampling_ratio = 0.1 (TRACING_SAMPLING_RATE)"));
+//! # Ok::<(), buttress::settings::SettingsError>(())
+//! ```
+//!
+#![doc = include_str!("../../docs/settings.md")]
 
+mod definition;
 mod metrics;
 mod otlp;
 
@@ -47,6 +23,7 @@ use crate::metrics::MetricsConfig;
 use crate::observe::KnownMethods;
 use crate::trace::{Ratio, Sampler};
 
+pub use definition::{DEFINITIONS, Definition, WITHOUT_EFFECT, WithoutEffect, tables};
 pub use metrics::Metrics;
 pub use otlp::{Headers, HistogramAggregation, MetricsExport, MetricsExporterName, Otlp, OtlpProtocol, Temporality};
 
@@ -171,6 +148,8 @@ pub struct Settings {
     pub metrics: Metrics,
     /// Variables that were set but not used, because a stronger one was set too.
     pub overridden: Vec<(&'static str, &'static str)>,
+    /// Variables that were set and that nothing here reads.
+    pub without_effect: Vec<WithoutEffect>,
 }
 
 impl Settings {
@@ -179,9 +158,8 @@ impl Settings {
     /// # Errors
     ///
     /// [`SettingsError`] for a value that does not parse.
-    #[allow(clippy::disallowed_methods, reason = "this is the one place that reads the environment")]
     pub fn from_env(service_name: &str) -> Result<Self, SettingsError> {
-        Self::read(service_name, |name| std::env::var_os(name).map(|value| value.to_string_lossy().into_owned()))
+        Self::read(service_name, environment)
     }
 
     /// Reads variables from wherever the closure finds them.
@@ -199,69 +177,41 @@ impl Settings {
     pub fn read(service_name: &str, lookup: impl Fn(&str) -> Option<String>) -> Result<Self, SettingsError> {
         let mut variables = Variables { lookup: &lookup, overridden: Vec::new() };
         let enabled = variables.read(
-            &["BUTTRESS_ENABLED", "OTEL_SDK_DISABLED", "TELEMETRY_ENABLED", "DISTRIBUTED_TRACING_ENABLED"],
-            "true or false",
+            &definition::ENABLED,
             |name, text| boolean(text).map(|value| value != (name == "OTEL_SDK_DISABLED")),
             true,
         )?;
-        let service_name = variables.read(
-            &["BUTTRESS_SERVICE_NAME", "OTEL_SERVICE_NAME"],
-            "a name",
-            |_, text| Some(text.to_owned()),
-            service_name.to_owned(),
-        )?;
+        let service_name =
+            variables.read(&definition::SERVICE_NAME, |_, text| Some(text.to_owned()), service_name.to_owned())?;
         let resource_attributes =
-            variables.read(&["OTEL_RESOURCE_ATTRIBUTES"], PAIRS, |_, text| key_values(text), Vec::new())?;
-        let sampling_ratio = variables.read(
-            &["BUTTRESS_SAMPLING_RATIO", "OTEL_TRACES_SAMPLER_ARG", "TRACING_SAMPLING_RATE"],
-            "a number between 0 and 1",
-            |_, text| Ratio::new(text.parse().ok()?).ok(),
-            Ratio::ALL,
-        )?;
+            variables.read(&definition::RESOURCE_ATTRIBUTES, |_, text| key_values(text), Vec::new())?;
+        let sampling_ratio =
+            variables.read(&definition::SAMPLING_RATIO, |_, text| Ratio::new(text.parse().ok()?).ok(), Ratio::ALL)?;
         let unnamed = match sampling_ratio.source {
             Source::Default => SamplerName::ParentBasedAlwaysOn,
             _ => SamplerName::ParentBasedRatio,
         };
-        let sampler =
-            variables.read(&["BUTTRESS_SAMPLER", "OTEL_TRACES_SAMPLER"], SAMPLERS, |_, text| sampler(text), unnamed)?;
+        let sampler = variables.read(&definition::SAMPLER, |_, text| sampler(text), unnamed)?;
         let propagators = variables.read(
-            &["BUTTRESS_PROPAGATORS", "OTEL_PROPAGATORS"],
-            "none, or some of tracecontext, baggage, b3, b3multi, separated by commas",
+            &definition::PROPAGATORS,
             |_, text| propagators(text),
             Propagators { tracecontext: true, baggage: true, b3: false, b3multi: false },
         )?;
-        let trust =
-            variables.read(&["BUTTRESS_TRUST"], "internal or public", |_, text| trust(text), TrustName::Internal)?;
-        let server_timing =
-            variables.read(&["BUTTRESS_SERVER_TIMING"], "true or false", |_, text| boolean(text), false)?;
+        let trust = variables.read(&definition::TRUST, |_, text| trust(text), TrustName::Internal)?;
+        let server_timing = variables.read(&definition::SERVER_TIMING, |_, text| boolean(text), false)?;
         let known_methods = variables.read(
-            &["OTEL_INSTRUMENTATION_HTTP_KNOWN_METHODS"],
-            "1 to 31 names of methods, separated by commas",
+            &definition::KNOWN_METHODS,
             |_, text| KnownMethods::new(text.split(',').map(str::trim)).ok(),
             KnownMethods::default(),
         )?;
         let count = |text: &str, least: usize| text.parse().ok().filter(|count| (least..=1 << 20).contains(count));
-        let span_queue = variables.read(
-            &["BUTTRESS_SPAN_QUEUE", "OTEL_BSP_MAX_QUEUE_SIZE"],
-            "a number from 1 to 1048576",
-            |_, text| count(text, 1),
-            8192,
-        )?;
-        let span_ring = variables.read(
-            &["BUTTRESS_SPAN_RING", "TRACING_MAX_TRACES"],
-            "a number from 0 to 1048576",
-            |_, text| count(text, 0),
-            1024,
-        )?;
-        let traces_exporter = variables.read(
-            &["BUTTRESS_TRACES_EXPORTER", "OTEL_TRACES_EXPORTER"],
-            "otlp, console or none",
-            |_, text| exporter(text),
-            Exporter::None,
-        )?;
-        let traces_otlp = Otlp::read(&mut variables, otlp::TRACES)?;
+        let span_queue = variables.read(&definition::SPAN_QUEUE, |_, text| count(text, 1), 8192)?;
+        let span_ring = variables.read(&definition::SPAN_RING, |_, text| count(text, 0), 1024)?;
+        let traces_exporter = variables.read(&definition::TRACES_EXPORTER, |_, text| exporter(text), Exporter::None)?;
+        let traces_otlp = Otlp::read(&mut variables, &definition::TRACES)?;
         let metrics_export = MetricsExport::read(&mut variables)?;
         let metrics = Metrics::read(&mut variables)?;
+        let without_effect = variables.without_effect();
         let mut overridden = variables.overridden;
         // A variable for all signals that one signal overrides still counts for another.
         overridden.retain(|&(weaker, _)| !traces_otlp.is_from(weaker) && !metrics_export.otlp.is_from(weaker));
@@ -282,6 +232,7 @@ impl Settings {
             metrics_export,
             metrics,
             overridden,
+            without_effect,
         })
     }
 
@@ -331,11 +282,43 @@ impl Settings {
         self.traces_otlp.explain("traces", &mut line);
         self.metrics_export.explain(&mut line);
         self.metrics.explain(&mut line);
-        for (weaker, stronger) in &self.overridden {
-            lines.push_str(&format!("{weaker} is set but not used, because {stronger} is set too\n"));
-        }
+        self.warnings().for_each(|warning| lines.extend([&*warning, "\n"]));
         lines
     }
+
+    /// One line for each variable that was set and did not count. [`Telemetry::from_env`](crate::Telemetry::from_env) prints
+    /// them to standard error.
+    pub fn warnings(&self) -> impl Iterator<Item = String> {
+        let overridden = self.overridden.iter();
+        let overridden =
+            overridden.map(|(weaker, stronger)| format!("{weaker} is set but not used, because {stronger} is set too"));
+        let without_effect = self.without_effect.iter();
+        overridden.chain(
+            without_effect.map(|WithoutEffect { variable, why }| format!("{variable} is set but not used: {why}")),
+        )
+    }
+}
+
+/// Where a server shall listen: at `PORT`, as platforms set it, or at this one. It is no setting of telemetry, and here
+/// because only this module reads the environment.
+///
+/// ```
+/// let port = buttress::settings::port(3000)?;
+/// # let _ = port;
+/// # Ok::<(), buttress::settings::SettingsError>(())
+/// ```
+///
+/// # Errors
+///
+/// [`SettingsError`] for what is no number from 0 to 65535.
+pub fn port(default: u16) -> Result<u16, SettingsError> {
+    let mut variables = Variables { lookup: &environment, overridden: Vec::new() };
+    variables.read(&definition::PORT, |_, text| text.parse().ok(), default).map(|port| port.value)
+}
+
+#[allow(clippy::disallowed_methods, reason = "this is the one place that reads the environment")]
+fn environment(name: &str) -> Option<String> {
+    std::env::var_os(name).map(|value| value.to_string_lossy().into_owned())
 }
 
 impl fmt::Debug for Settings {
@@ -357,16 +340,13 @@ impl Variables<'_> {
     /// The first of these variables that is set, parsed.
     fn read<T>(
         &mut self,
-        names: &[&'static str],
-        accepted: &'static str,
+        definition: &Definition,
         parse: impl Fn(&'static str, &str) -> Option<T>,
         default: T,
     ) -> Result<Setting<T>, SettingsError> {
         let lookup = self.lookup;
-        let mut set = names
-            .iter()
-            .filter_map(|name| Some((*name, lookup(name)?.trim().to_owned())))
-            .filter(|(_, value)| !value.is_empty());
+        let Definition { variables, accepted, .. } = *definition;
+        let mut set = variables.iter().filter_map(|name| Some((*name, set(lookup, name)?)));
         let Some((variable, text)) = set.next() else {
             return Ok(Setting { value: default, source: Source::Default });
         };
@@ -376,6 +356,17 @@ impl Variables<'_> {
             None => Err(SettingsError { variable, value: shown(variable, &text), accepted }),
         }
     }
+
+    /// Those that are set all the same. Who exports no logs anywhere is not told that none are exported here.
+    fn without_effect(&self) -> Vec<WithoutEffect> {
+        let is_set = |unread: &&WithoutEffect| set(self.lookup, unread.variable).is_some_and(|value| value != "none");
+        WITHOUT_EFFECT.iter().filter(is_set).copied().collect()
+    }
+}
+
+/// What a variable says; an empty one says nothing.
+fn set(lookup: &dyn Fn(&str) -> Option<String>, name: &str) -> Option<String> {
+    Some(lookup(name)?.trim().to_owned()).filter(|value| !value.is_empty())
 }
 
 /// The value as an error may show it.
@@ -394,8 +385,6 @@ fn boolean(text: &str) -> Option<bool> {
     }
 }
 
-const PAIRS: &str = "key=value pairs, separated by commas";
-
 fn key_values(text: &str) -> Option<Vec<(String, String)>> {
     let pair = |pair: &str| {
         let (key, value) = pair.split_once('=')?;
@@ -404,9 +393,6 @@ fn key_values(text: &str) -> Option<Vec<(String, String)>> {
     };
     text.split(',').map(str::trim).filter(|part| !part.is_empty()).map(pair).collect()
 }
-
-const SAMPLERS: &str =
-    "always_on, always_off, traceidratio, parentbased_always_on, parentbased_always_off or parentbased_traceidratio";
 
 fn sampler(text: &str) -> Option<SamplerName> {
     Some(match text {

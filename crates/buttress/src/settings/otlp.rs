@@ -3,7 +3,8 @@
 use std::fmt;
 use std::time::Duration;
 
-use super::{PAIRS, Setting, SettingsError, Source, Variables, key_values};
+use super::definition::{self, OtlpDefinitions};
+use super::{Setting, SettingsError, Source, Variables, key_values};
 
 /// How OTLP is spoken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,35 +40,16 @@ pub struct Otlp {
     pub headers: Setting<Headers>,
 }
 
-/// The variables of one signal: endpoint, protocol, timeout, headers.
-pub(super) type Names = [&'static str; 4];
-
-pub(super) const TRACES: Names = [
-    "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT",
-    "OTEL_EXPORTER_OTLP_TRACES_PROTOCOL",
-    "OTEL_EXPORTER_OTLP_TRACES_TIMEOUT",
-    "OTEL_EXPORTER_OTLP_TRACES_HEADERS",
-];
-const METRICS: Names = [
-    "OTEL_EXPORTER_OTLP_METRICS_ENDPOINT",
-    "OTEL_EXPORTER_OTLP_METRICS_PROTOCOL",
-    "OTEL_EXPORTER_OTLP_METRICS_TIMEOUT",
-    "OTEL_EXPORTER_OTLP_METRICS_HEADERS",
-];
-
 impl Otlp {
-    pub(super) fn read(variables: &mut Variables<'_>, names: Names) -> Result<Self, SettingsError> {
-        let [endpoint, protocol, timeout, headers] = names;
+    pub(super) fn read(variables: &mut Variables<'_>, of: &OtlpDefinitions) -> Result<Self, SettingsError> {
         Ok(Self {
             endpoint: variables.read(
-                &[endpoint, "OTEL_EXPORTER_OTLP_ENDPOINT"],
-                "an http or https URL",
+                &of.endpoint,
                 |_, text| (text.starts_with("http://") || text.starts_with("https://")).then(|| Some(text.to_owned())),
                 None,
             )?,
             protocol: variables.read(
-                &[protocol, "OTEL_EXPORTER_OTLP_PROTOCOL"],
-                "grpc or http/protobuf",
+                &of.protocol,
                 |_, text| match text {
                     "grpc" => Some(OtlpProtocol::Grpc),
                     "http/protobuf" => Some(OtlpProtocol::HttpProtobuf),
@@ -75,18 +57,8 @@ impl Otlp {
                 },
                 OtlpProtocol::HttpProtobuf,
             )?,
-            timeout: variables.read(
-                &[timeout, "OTEL_EXPORTER_OTLP_TIMEOUT"],
-                "a number of milliseconds, at least 1",
-                |_, text| millis(text, 1),
-                Duration::from_secs(10),
-            )?,
-            headers: variables.read(
-                &[headers, "OTEL_EXPORTER_OTLP_HEADERS"],
-                PAIRS,
-                |_, text| key_values(text).map(Headers),
-                Headers::default(),
-            )?,
+            timeout: variables.read(&of.timeout, |_, text| millis(text, 1), Duration::from_secs(10))?,
+            headers: variables.read(&of.headers, |_, text| key_values(text).map(Headers), Headers::default())?,
         })
     }
 
@@ -172,30 +144,26 @@ impl MetricsExport {
     pub(super) fn read(variables: &mut Variables<'_>) -> Result<Self, SettingsError> {
         Ok(Self {
             exporter: variables.read(
-                &["BUTTRESS_METRICS_EXPORTER", "OTEL_METRICS_EXPORTER"],
-                "none, or some of otlp, prometheus, separated by commas",
+                &definition::METRICS_EXPORTER,
                 |_, text| exporter(text),
                 MetricsExporterName::None,
             )?,
             interval: variables.read(
-                &["OTEL_METRIC_EXPORT_INTERVAL"],
-                "a number of milliseconds, at least 100",
+                &definition::METRICS_INTERVAL,
                 |_, text| millis(text, 100),
                 Duration::from_secs(60),
             )?,
             temporality: variables.read(
-                &["OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE"],
-                "cumulative, delta or lowmemory",
+                &definition::METRICS_TEMPORALITY,
                 |_, text| temporality(text),
                 Temporality::Cumulative,
             )?,
             histograms: variables.read(
-                &["OTEL_EXPORTER_OTLP_METRICS_DEFAULT_HISTOGRAM_AGGREGATION"],
-                "explicit_bucket_histogram or base2_exponential_bucket_histogram",
+                &definition::METRICS_HISTOGRAMS,
                 |_, text| histograms(text),
                 HistogramAggregation::Explicit,
             )?,
-            otlp: Otlp::read(variables, METRICS)?,
+            otlp: Otlp::read(variables, &definition::METRICS)?,
         })
     }
 

@@ -71,13 +71,17 @@ pub trait Flush: Send + Sync + 'static {
 pub type ServerLayer = ObserveLayer<(Propagate, Trace, Option<RequestMetrics>), HttpClassifier>;
 
 impl Telemetry {
-    /// A service of this name, with the settings of the environment.
+    /// A service of this name, with the settings of the environment. Variables that are set without effect are told on
+    /// standard error, a line for each: whoever wants them elsewhere reads [`Settings::warnings`] and calls
+    /// [`new`](Self::new).
     ///
     /// # Errors
     ///
     /// [`SettingsError`] for a variable whose value is not accepted.
     pub fn from_env(service_name: &str) -> Result<Self, SettingsError> {
-        Ok(Self::new(Settings::from_env(service_name)?))
+        let settings = Settings::from_env(service_name)?;
+        settings.warnings().for_each(|warning| eprintln!("buttress: {warning}"));
+        Ok(Self::new(settings))
     }
 
     /// With these settings.

@@ -171,6 +171,7 @@ where
                 Reply::Status(status, headers) => (status, headers, server.body(0, 0)),
                 Reply::Body(status, frames, bytes) => (status, HeaderMap::new(), server.body(frames, bytes)),
                 Reply::After(time, status) => {
+                    // Paused: whoever scripts a wait starts so.
                     tokio::time::sleep(time).await;
                     (status, HeaderMap::new(), server.body(0, 0))
                 }

@@ -7,7 +7,7 @@ use futures_core::{FusedStream, Stream};
 use futures_sink::Sink;
 use pin_project_lite::pin_project;
 
-use super::stream::{OpenStream, StreamMetrics};
+use super::stream::{Follow, OpenStream, Side, StreamMetrics};
 
 /// What a stream or a sink carries, as [`Metered`] counts it.
 pub trait MessageSize {
@@ -17,6 +17,11 @@ pub trait MessageSize {
     /// Whether it tells that something went wrong.
     fn is_error(&self) -> bool {
         false
+    }
+
+    /// The code with which it closes the stream, if it does.
+    fn close_code(&self) -> Option<u16> {
+        None
     }
 }
 
@@ -39,6 +44,10 @@ impl<T: MessageSize, E> MessageSize for Result<T, E> {
 
     fn is_error(&self) -> bool {
         self.as_ref().map_or(true, T::is_error)
+    }
+
+    fn close_code(&self) -> Option<u16> {
+        self.as_ref().ok()?.close_code()
     }
 }
 
@@ -79,6 +88,12 @@ impl StreamMetrics {
     pub fn metered<S>(&self, inner: S) -> Metered<S> {
         Metered { inner, open: self.open() }
     }
+
+    /// The same, and somebody else is told what happens.
+    #[cfg_attr(not(all(feature = "websocket", feature = "trace")), allow(dead_code, reason = "spans of websockets"))]
+    pub(crate) fn followed<S>(&self, inner: S, follower: Box<dyn Follow>) -> Metered<S> {
+        Metered { inner, open: self.open().followed_by(follower) }
+    }
 }
 
 impl<S> Metered<S> {
@@ -108,6 +123,9 @@ where
     fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<S::Item>> {
         let this = self.project();
         let item = ready!(this.inner.poll_next(cx));
+        if let Some(code) = item.as_ref().and_then(MessageSize::close_code) {
+            this.open.closed_by(Side::Peer, code);
+        }
         match &item {
             Some(item) if item.is_error() => this.open.error(),
             Some(item) => item.message_size().into_iter().for_each(|bytes| this.open.message_in(bytes)),
@@ -145,9 +163,12 @@ where
 
     fn start_send(self: Pin<&mut Self>, message: M) -> Result<(), S::Error> {
         let this = self.project();
-        let size = message.message_size();
+        let (size, code) = (message.message_size(), message.close_code());
         this.inner.start_send(message).map_err(|error| noted(this.open, error))?;
         size.into_iter().for_each(|bytes| this.open.message_out(bytes));
+        if let Some(code) = code {
+            this.open.closed_by(Side::Us, code);
+        }
         Ok(())
     }
 

@@ -62,5 +62,7 @@ pub use moka::MokaSource;
 pub use process::ProcessSource;
 pub use runtime::{RuntimeLag, RuntimeMonitor};
 pub(super) use stream::Unwrapped;
+#[cfg(all(feature = "websocket", feature = "trace"))]
+pub(crate) use stream::{Follow, Side};
 pub use stream::{OpenStream, StreamKind, StreamMetrics};
 pub use totals::{CacheStats, StreamStats, cache_totals, stream_totals};

@@ -156,7 +156,7 @@ impl StreamMetrics {
             self.0.opened.add(1);
         }
         self.0.open.add(1);
-        OpenStream { series: Arc::clone(&self.0), since: Some(clock::now()) }
+        OpenStream { series: Arc::clone(&self.0), since: Some(clock::now()), follower: None }
     }
 }
 
@@ -172,17 +172,39 @@ pub struct OpenStream {
     series: Arc<Series>,
     // None as soon as it is closed.
     since: Option<Instant>,
+    // None as well.
+    follower: Option<Box<dyn Follow>>,
+}
+
+/// Is told what an [`OpenStream`] is told, and dropped when that is closed.
+pub(crate) trait Follow: Send + Sync {
+    fn message_in(&self, bytes: usize);
+    fn message_out(&self, bytes: usize);
+    fn error(&self);
+    /// A message closes the stream. The other side may answer with a second one.
+    #[cfg_attr(not(feature = "stream"), allow(dead_code, reason = "messages are seen by what is metered"))]
+    fn closed_by(&self, side: Side, code: u16);
+}
+
+/// Who does something to a stream.
+#[derive(Clone, Copy, Debug)]
+#[cfg_attr(not(feature = "stream"), allow(dead_code, reason = "messages are seen by what is metered"))]
+pub(crate) enum Side {
+    Us,
+    Peer,
 }
 
 impl OpenStream {
     /// A message of this size was received.
     pub fn message_in(&self, bytes: usize) {
         self.series.received.count(bytes);
+        self.tell(|follower| follower.message_in(bytes));
     }
 
     /// A message of this size was sent.
     pub fn message_out(&self, bytes: usize) {
         self.series.sent.count(bytes);
+        self.tell(|follower| follower.message_out(bytes));
     }
 
     /// So many bytes were received that are no message of their own.
@@ -198,6 +220,24 @@ impl OpenStream {
     /// Something went wrong, whether or not the stream goes on.
     pub fn error(&self) {
         self.series.errors.add(1);
+        self.tell(|follower| follower.error());
+    }
+
+    #[cfg(feature = "stream")]
+    pub(super) fn closed_by(&self, side: Side, code: u16) {
+        self.tell(|follower| follower.closed_by(side, code));
+    }
+
+    #[cfg(feature = "stream")]
+    pub(super) fn followed_by(mut self, follower: Box<dyn Follow>) -> Self {
+        self.follower = Some(follower);
+        self
+    }
+
+    fn tell(&self, what: impl FnOnce(&dyn Follow)) {
+        if let Some(follower) = &self.follower {
+            what(&**follower);
+        }
     }
 
     /// Closes it, once. What is counted after that still counts.
@@ -206,6 +246,7 @@ impl OpenStream {
             self.series.open.add(-1);
             self.series.duration.record(clock::now().saturating_duration_since(since));
         }
+        self.follower = None;
     }
 }
 
@@ -217,7 +258,7 @@ impl Drop for OpenStream {
 
 impl fmt::Debug for OpenStream {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { series, since } = self;
+        let Self { series, since, .. } = self;
         f.debug_struct("OpenStream").field("kind", &series.kind).field("open", &since.is_some()).finish_non_exhaustive()
     }
 }

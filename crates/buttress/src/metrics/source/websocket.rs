@@ -5,7 +5,7 @@ use std::pin::Pin;
 use std::task::ready;
 
 use ::axum::Error;
-use ::axum::extract::ws::{Message, WebSocket};
+use ::axum::extract::ws::{Message, WebSocket, close_code};
 use futures_core::Stream;
 use futures_sink::Sink;
 
@@ -19,6 +19,14 @@ impl MessageSize for Message {
             Self::Text(text) => Some(text.len()),
             Self::Binary(bytes) => Some(bytes.len()),
             Self::Ping(_) | Self::Pong(_) | Self::Close(_) => None,
+        }
+    }
+
+    /// Of a close frame; 1005 stands for one without a code (RFC 6455, section 7.1.5).
+    fn close_code(&self) -> Option<u16> {
+        match self {
+            Self::Close(frame) => Some(frame.as_ref().map_or(close_code::STATUS, |frame| frame.code)),
+            _ => None,
         }
     }
 }

@@ -24,7 +24,7 @@
 //! Off by default. A database caches what it has prepared by its text, and a comment that names a span makes each text a
 //! new one. With sqlx 0.9.0 and PostgreSQL 15 (3000 each on two cores) a small join took 114 µs prepared once, 404 µs (3.5
 //! times as long) with a comment of its own, leaving a statement behind in the server each time, and 271 µs (2.4 times)
-//! when it was closed afterwards. Therefore `DatabaseTrace::comments` leaves prepared statements alone, and with
+//! when it was closed afterwards (`benches`, `--bin database`). Therefore `DatabaseTrace::comments` leaves prepared statements alone, and with
 //! `DatabaseTrace::comment_prepared` those with a comment are closed. Only sampled statements get one.
 //!
 //! # Layout

@@ -49,8 +49,9 @@ type CountAffected = Arc<dyn Fn(&dyn Any) -> Option<u64> + Send + Sync>;
 /// A [`Pool`], [`PoolConnection`] or [`Transaction`] each of whose statements is a span and is timed.
 ///
 /// `&Traced<Pool<DB>>` is an [`Executor`]; connections and transactions lend one by `executor()`. The time of a statement
-/// on a pool includes waiting for a connection. A stream of rows that is dropped before its end is cancelled, which is no
-/// error.
+/// on a pool includes waiting for a connection, and that of a stream of rows (`fetch`, `fetch_many`) what its consumer does
+/// between them: the statement is not over before its last row is taken. `fetch_all` takes them as fast as they come. A
+/// stream that is dropped before its end is cancelled, which is no error.
 #[derive(Clone)]
 pub struct Traced<T> {
     inner: T,
