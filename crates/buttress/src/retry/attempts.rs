@@ -107,6 +107,14 @@ impl<S, B> Attempts<S, B> {
         self.started
     }
 
+    /// An attempt has been sent.
+    #[inline]
+    pub(super) fn sent(&mut self) {
+        if let Kept::Yes(original) = &mut self.kept {
+            original.previous = Previous::recorded();
+        }
+    }
+
     #[inline]
     fn left(&self) -> Option<Duration> {
         self.deadline.map(|deadline| deadline.saturating_duration_since(clock::now()))
@@ -154,28 +162,23 @@ where
         attempts
     }
 
-    /// Sends the first attempt.
+    /// Whether this body has to be kept as it passes.
     #[inline]
-    pub(super) fn send_first(&mut self, service: &mut S, request: Request<B>) -> S::Future
-    where
-        S: Service<Request<ReplayBody<B>>>,
-    {
-        self.sending();
-        // Made in the place where it is handed over: a request is what is most expensive to move.
-        let future = service.call(request.map(|body| self.keep_body(body)));
-        self.sent();
-        future
+    pub(super) fn keeps(&self, body: &B) -> bool {
+        matches!(self.kept, Kept::Yes(_)) && !body.is_end_stream()
     }
 
-    /// The body as the inner service gets it.
-    #[inline]
-    fn keep_body(&mut self, body: B) -> ReplayBody<B> {
-        let Kept::Yes(original) = &mut self.kept else {
-            return ReplayBody::passing(body);
-        };
-        let (body, source) = ReplayBody::keep(body, self.running.0.0.config.replay_limit);
-        original.body = source;
-        body
+    /// The request as the inner service gets it, with its body kept as it passes.
+    #[inline(never)]
+    pub(super) fn keep(&mut self, request: Request<B>) -> Request<ReplayBody<B>> {
+        let limit = self.config().replay_limit;
+        request.map(|body| {
+            let (body, source) = ReplayBody::keep(body, limit);
+            if let Kept::Yes(original) = &mut self.kept {
+                original.body = source;
+            }
+            body
+        })
     }
 
     /// Whether there is time left to send anything.
@@ -217,7 +220,7 @@ where
     }
 
     #[inline]
-    fn sending(&mut self) {
+    pub(super) fn sending(&mut self) {
         if self.is_timed() {
             self.started = Some(clock::now());
         }
@@ -226,13 +229,6 @@ where
                 repeat.sent();
             }
             Previous::forget();
-        }
-    }
-
-    #[inline]
-    fn sent(&mut self) {
-        if let Kept::Yes(original) = &mut self.kept {
-            original.previous = Previous::recorded();
         }
     }
 

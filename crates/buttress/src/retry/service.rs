@@ -87,8 +87,13 @@ where
         if !attempts.is_in_time() {
             return ResponseFuture::late(attempts);
         }
-        let first = attempts.send_first(&mut self.inner, request);
-        ResponseFuture::new(first, attempts)
+        attempts.sending();
+        // Each in one expression of its own: a request and a future are what is most expensive to move.
+        if attempts.keeps(request.body()) {
+            let request = attempts.keep(request);
+            return ResponseFuture::new(attempts, self.inner.call(request));
+        }
+        ResponseFuture::new(attempts, self.inner.call(request.map(ReplayBody::passing)))
     }
 }
 
