@@ -98,9 +98,9 @@ where
                             let polled = first.poll(cx);
                             if let Poll::Ready(answer) = &polled {
                                 this.attempts.took(this.attempts.started());
-                                // Where most answers go their way: as they came, not through what repeats need.
+                                // Where most answers go their way: as they came, not through what repeats need. The attempt
+                                // goes with this future, which nobody has a use for any more.
                                 if this.attempts.is_final(answer) {
-                                    this.step.set(Step::Over);
                                     return polled.map_err(Into::into);
                                 }
                             }
