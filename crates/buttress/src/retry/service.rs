@@ -122,7 +122,7 @@ where
             return ResponseFuture::late(attempts);
         }
         attempts.sending();
-        // Each in one expression of its own: a request and a future are what is most expensive to move.
+        // Two calls, and not one for both: a request that may be either has to be moved once more.
         if attempts.keeps(request.body()) {
             let request = attempts.keep(request);
             return ResponseFuture::new(attempts, self.inner.call(request));
