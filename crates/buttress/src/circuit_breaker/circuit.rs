@@ -7,7 +7,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use super::config::CircuitConfig;
-use super::core::{Core, to_millis};
+use super::core::{Core, Role, to_millis};
 use super::permit::{CallError, CallResult, Permit, Rejected, Ticket};
 use super::state::{NEVER, Phase, Status};
 use super::transition::{Reason, State, Transition};
@@ -57,11 +57,17 @@ impl Circuit {
     pub fn admit(&self, now: Instant) -> Result<Permit, Rejected> {
         let shard = Shard::mine();
         let micros = self.core().micros(now);
-        let admission = self.core().admit(shard, micros / 1000);
-        let ticket = self.0.tickets.of(shard, || self.ticket());
-        match admission {
-            Ok(admitted) => Ok(Permit::new(Arc::clone(ticket), admitted, micros)),
-            Err((wait, because)) => Err(ticket.rejected(wait, because)),
+        match self.core().admit(shard, micros) {
+            Some(generation) => Ok(Permit::new(Arc::clone(self.ticket(shard)), (Role::Counted, generation), micros)),
+            None => self.admit_with_care(shard, micros),
+        }
+    }
+
+    #[cold]
+    fn admit_with_care(&self, shard: Shard, micros: u64) -> Result<Permit, Rejected> {
+        match self.core().admit_with_care(shard, micros / 1000) {
+            Ok(admitted) => Ok(Permit::new(Arc::clone(self.ticket(shard)), admitted, micros)),
+            Err((wait, because)) => Err(self.ticket(shard).rejected(wait, because)),
         }
     }
 
@@ -176,10 +182,13 @@ impl Circuit {
     }
 
     #[cold]
-    fn ticket(&self) -> Arc<Ticket> {
-        let core = &self.0.core;
+    #[inline]
+    fn ticket(&self, shard: Shard) -> &Arc<Ticket> {
+        let Handle { core, tickets } = &*self.0;
         let copy = |text: &Arc<str>| Arc::from(&**text);
-        Arc::new(Ticket { core: Arc::clone(core), name: copy(&core.name), key: core.key.as_ref().map(copy) })
+        tickets.of(shard, || {
+            Arc::new(Ticket { core: Arc::clone(core), name: copy(&core.name), key: core.key.as_ref().map(copy) })
+        })
     }
 }
 

@@ -29,6 +29,8 @@ pub(super) struct Core {
     pub(super) key: Option<Arc<str>>,
     pub(super) config: CircuitConfig,
     rules: Rules,
+    /// From when on a call is slow, in microseconds.
+    slow_from: u64,
     /// Where the time of this circuit starts.
     origin: Instant,
     pub(super) outcomes: Outcomes,
@@ -51,7 +53,7 @@ pub(super) struct Core {
 #[repr(align(128))]
 struct Hot {
     word: AtomicU64,
-    /// When to look for stuck calls.
+    /// When to look for stuck calls, in microseconds: as admission has the time.
     due: AtomicU64,
 }
 
@@ -80,6 +82,7 @@ impl Core {
             name,
             key,
             rules,
+            slow_from: config.slow_calls.map_or(u64::MAX, |slow| to_micros(slow.threshold)),
             origin,
             outcomes: Outcomes::new(&config),
             since: AtomicU64::new(0),
@@ -105,7 +108,8 @@ impl Core {
     #[inline]
     pub(super) fn micros(&self, at: Instant) -> u64 {
         let since = at.saturating_duration_since(self.origin);
-        (since.as_secs().saturating_mul(1_000_000).saturating_add(since.subsec_micros().into())).min(1000 * NEVER)
+        // The end of time comes before any overflow.
+        since.as_secs().min(NEVER / 1000 - 1) * 1_000_000 + u64::from(since.subsec_micros())
     }
 
     /// The instant so many microseconds after this circuit was made.
@@ -121,18 +125,20 @@ impl Core {
         self.log.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// The generation of a call that passes as most do; `None` where it takes a [closer look](Self::admit_with_care).
     #[inline]
-    pub(super) fn admit(&self, shard: Shard, now: u64) -> Admission {
+    pub(super) fn admit(&self, shard: Shard, micros: u64) -> Option<u32> {
         let word = self.hot.word.load(Ordering::Acquire);
-        if state::is_plainly_closed(word) && now < self.hot.due.load(Ordering::Relaxed) {
+        if state::is_plainly_closed(word) && micros < self.hot.due.load(Ordering::Relaxed) {
             self.outcomes.add(shard, Total::Started);
-            return Ok((Role::Counted, state::generation(word)));
+            return Some(state::generation(word));
         }
-        self.admit_with_care(shard, now)
+        None
     }
 
+    /// Any call.
     #[cold]
-    fn admit_with_care(&self, shard: Shard, now: u64) -> Admission {
+    pub(super) fn admit_with_care(&self, shard: Shard, now: u64) -> Admission {
         loop {
             let word = self.hot.word.load(Ordering::Acquire);
             let status = Status::unpack(word);
@@ -209,14 +215,12 @@ impl Core {
     pub(super) fn report(&self, (role, generation): (Role, u32), result: CallResult, start: u64, now: u64) {
         let shard = Shard::mine();
         let (micros, now) = (now.saturating_sub(start), now / 1000);
-        let took = Duration::from_micros(micros);
         let word = self.hot.word.load(Ordering::Acquire);
-        let is_slow = self.config.slow_calls.is_some_and(|slow| took >= slow.threshold);
         let is_counted = role == Role::Counted && state::generation(word) == generation;
-        if is_counted && matches!(result, CallResult::Ok) && !is_slow {
+        if is_counted && matches!(result, CallResult::Ok) && micros < self.slow_from {
             return self.outcomes.ok(shard, now, micros);
         }
-        self.report_with_care(shard, (role, generation), result, took, now);
+        self.report_with_care(shard, (role, generation), result, micros, now);
     }
 
     #[cold]
@@ -225,10 +229,10 @@ impl Core {
         shard: Shard,
         (role, generation): (Role, u32),
         result: CallResult,
-        took: Duration,
+        micros: u64,
         now: u64,
     ) {
-        let is_slow = self.config.slow_calls.is_some_and(|slow| took >= slow.threshold);
+        let (took, is_slow) = (Duration::from_micros(micros), micros >= self.slow_from);
         let (kind, hint) = match result {
             CallResult::Ok if is_slow => (Kind::Slow, None),
             CallResult::Ok => (Kind::Ok, None),
@@ -350,9 +354,9 @@ impl Core {
     /// Looks for stuck calls if it is time to; true if there were, and the circuit is open now.
     fn is_stuck(&self, generation: u32, now: u64) -> bool {
         let due = self.hot.due.load(Ordering::Relaxed);
-        let next = now + stuck::period(self.slow.load(Ordering::Relaxed));
+        let next = 1000 * (now + stuck::period(self.slow.load(Ordering::Relaxed)));
         let claims = || self.hot.due.compare_exchange(due, next, Ordering::Relaxed, Ordering::Relaxed).is_ok();
-        if now < due || !claims() {
+        if 1000 * now < due || !claims() {
             return false;
         }
         let usual = self.outcomes.p95().filter(|(_, samples)| *samples >= ENOUGH_SAMPLES);
@@ -471,4 +475,9 @@ fn settled(status: Status) -> Reason {
 
 pub(super) fn to_millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(NEVER).min(NEVER)
+}
+
+/// Rounded up: what takes as long as the duration takes as many.
+fn to_micros(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos().div_ceil(1000)).unwrap_or(u64::MAX)
 }

@@ -116,6 +116,8 @@ struct Shape {
     /// The last so many; `None` is a window of time.
     calls: Option<u64>,
     slices: u64,
+    /// The last place of a row.
+    last: usize,
     /// How long a slice is, in milliseconds.
     slice: u64,
     rows: usize,
@@ -145,7 +147,7 @@ impl<W: Word> Outcomes<W> {
 
     #[inline]
     fn block(&self, shard: Shard) -> &Block<W> {
-        self.blocks.of(shard, || Block::new(self.shape.rows * self.shape.slices as usize))
+        self.blocks.of(shard, || Block::new(self.shape.rows * self.shape.width()))
     }
 
     /// Makes what would be made when it is first needed.
@@ -294,7 +296,7 @@ impl<W: Word> Outcomes<W> {
             return;
         }
         let number = (now + self.ahead.load(Ordering::Relaxed)) / self.shape.slice;
-        let word = &block.slices[row * self.shape.slices as usize + (number % self.shape.slices) as usize];
+        let word = &block.slices[self.shape.place(row, number)];
         let number = number & COUNT;
         shard.update(word, |slice| if slice >> 32 == number { slice + 1 } else { number << 32 | 1 });
     }
@@ -302,7 +304,7 @@ impl<W: Word> Outcomes<W> {
     /// The counts of a row's slices in the window.
     fn in_row(&self, row: usize, now: u64) -> u64 {
         let (slices, current) = (self.shape.slices, now / self.shape.slice);
-        let (first, last) = (row * slices as usize, (row + 1) * slices as usize);
+        let (first, last) = (row * self.shape.width(), (row + 1) * self.shape.width());
         self.sum(|block| {
             let counts = block.slices[first..last].iter().map(|slice| {
                 let slice = slice.load(Ordering::Acquire);
@@ -315,7 +317,7 @@ impl<W: Word> Outcomes<W> {
 
     /// The count of one slice of a row.
     fn in_slice(&self, row: usize, number: u64) -> u64 {
-        let at = row * self.shape.slices as usize + (number % self.shape.slices) as usize;
+        let at = self.shape.place(row, number);
         self.sum(|block| {
             let slice = block.slices[at].load(Ordering::Acquire);
             if slice >> 32 == number & COUNT { slice & COUNT } else { 0 }
@@ -338,7 +340,19 @@ impl Shape {
             Window::Time { length, buckets } => (None, millis(length), u64::from(buckets), IGNORED_ROW, row),
         };
         let rows = if config.throttle.is_some() { REFUSED_ROW + 1 } else { rows };
-        Self { calls, slices, slice: span.div_ceil(slices).max(1), rows, ring }
+        let last = slices.next_power_of_two() as usize - 1;
+        Self { calls, slices, last, slice: span.div_ceil(slices).max(1), rows, ring }
+    }
+
+    /// Words of a row: a power of two, so that no record has to divide for its place.
+    #[inline]
+    const fn width(&self) -> usize {
+        self.last + 1
+    }
+
+    #[inline]
+    const fn place(&self, row: usize, number: u64) -> usize {
+        row * self.width() + (number as usize & self.last)
     }
 }
 

@@ -76,7 +76,7 @@ impl Permit {
     }
 
     #[inline]
-    fn end(&mut self, result: CallResult, now: Instant) {
+    pub(super) fn end(&mut self, result: CallResult, now: Instant) {
         if !std::mem::replace(&mut self.is_reported, true) {
             let core = &self.ticket.core;
             core.report((self.role, self.generation), result, self.micros, core.micros(now));

@@ -83,12 +83,12 @@ impl Probe for PermitProbe {
     }
 
     #[inline(always)]
-    fn end(self, end: &End<'_>) {
+    fn end(mut self, end: &End<'_>) {
         let result = match (end.health, self.said) {
             (Health::Well, Said::Nothing | Said::ComeAgain(_)) => CallResult::Ok,
             _ => self.result(end),
         };
-        self.permit.report(result, end.at);
+        self.permit.end(result, end.at);
     }
 }
 

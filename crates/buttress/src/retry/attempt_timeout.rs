@@ -64,7 +64,9 @@ where
     }
 
     fn call(&mut self, request: Q) -> Self::Future {
-        AttemptTimeoutFuture { inner: self.inner.call(request), limit: self.after.map(Limit::new) }
+        // First, so that nothing but the call itself may panic while there is a future to be moved.
+        let limit = self.after.map(Limit::new);
+        AttemptTimeoutFuture { inner: self.inner.call(request), limit }
     }
 }
 

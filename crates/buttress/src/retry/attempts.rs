@@ -41,7 +41,7 @@ struct Running<S>(Arc<Ticket<S>>);
 impl<S> Running<S> {
     #[inline]
     fn new(ticket: Arc<Ticket<S>>) -> Self {
-        ticket.0.config.policy.budget.begin();
+        ticket.begin();
         Self(ticket)
     }
 }
@@ -49,7 +49,7 @@ impl<S> Running<S> {
 impl<S> Drop for Running<S> {
     #[inline]
     fn drop(&mut self) {
-        self.0.0.config.policy.budget.end();
+        self.0.end();
     }
 }
 
@@ -72,7 +72,7 @@ pub(super) enum Next<R> {
 impl<S, B> Attempts<S, B> {
     #[inline]
     pub(super) fn config(&self) -> &Config {
-        &self.running.0.0.config
+        &self.running.0.core.config
     }
 
     #[inline]
@@ -107,9 +107,17 @@ impl<S, B> Attempts<S, B> {
         self.started
     }
 
+    /// An attempt has been sent.
+    #[inline]
+    pub(super) fn sent(&mut self) {
+        if let Kept::Yes(original) = &mut self.kept {
+            original.previous = Previous::recorded();
+        }
+    }
+
     #[inline]
     fn left(&self) -> Option<Duration> {
-        self.deadline.map(|deadline| deadline.saturating_duration_since(clock::now()))
+        left(self.deadline)
     }
 
     #[inline]
@@ -127,11 +135,11 @@ where
     #[inline]
     pub(super) fn begin(ticket: Arc<Ticket<S>>, request: &mut Request<B>) -> Self {
         let running = Running::new(ticket);
-        let config = &*running.0.0.config;
+        let config = &*running.0.core.config;
         let inbound = Inbound::current();
         let Told { grpc, harmless } = Told::of(&RequestHead::of(request));
         let before = inbound.map_or(1, |inbound| inbound.attempt);
-        let kept = match config.policy.repeatable(&RequestHead::of(request), grpc, harmless) {
+        let kept = match config.policy.repeatable(|| RequestHead::of(request), grpc, harmless) {
             Repeatable::No => Kept::No,
             repeatable if config.policy.budget.is_paused() => Kept::Denied(repeatable),
             _ if ReplayBody::is_too_long(request.body(), config.replay_limit) => Kept::No,
@@ -143,51 +151,39 @@ where
         } else {
             None
         };
-        let attempts = Self { running, kept, grpc, deadline, started: None };
         if before > 1 {
             let attempt = before.max(tier::attempt_of(request.headers()));
             tier::tell_attempt(request.headers_mut(), attempt, grpc);
         }
-        if attempts.deadline.is_some() {
-            attempts.tell_deadline(request.headers_mut());
+        if deadline.is_some() {
+            tell_deadline(config, request.headers_mut(), deadline, grpc);
         }
-        attempts
+        Self { running, kept, grpc, deadline, started: None }
     }
 
-    /// Sends the first attempt.
+    /// Whether this body has to be kept as it passes.
     #[inline]
-    pub(super) fn send_first(&mut self, service: &mut S, request: Request<B>) -> S::Future
-    where
-        S: Service<Request<ReplayBody<B>>>,
-    {
-        self.sending();
-        // Made in the place where it is handed over: a request is what is most expensive to move.
-        let future = service.call(request.map(|body| self.keep_body(body)));
-        self.sent();
-        future
+    pub(super) fn keeps(&self, body: &B) -> bool {
+        matches!(self.kept, Kept::Yes(_)) && !body.is_end_stream()
     }
 
-    /// The body as the inner service gets it.
-    #[inline]
-    fn keep_body(&mut self, body: B) -> ReplayBody<B> {
-        let Kept::Yes(original) = &mut self.kept else {
-            return ReplayBody::passing(body);
-        };
-        let (body, source) = ReplayBody::keep(body, self.running.0.0.config.replay_limit);
-        original.body = source;
-        body
+    /// The request as the inner service gets it, with its body kept as it passes.
+    #[inline(never)]
+    pub(super) fn keep(&mut self, request: Request<B>) -> Request<ReplayBody<B>> {
+        let limit = self.config().replay_limit;
+        request.map(|body| {
+            let (body, source) = ReplayBody::keep(body, limit);
+            if let Kept::Yes(original) = &mut self.kept {
+                original.body = source;
+            }
+            body
+        })
     }
 
     /// Whether there is time left to send anything.
     #[inline]
     pub(super) fn is_in_time(&self) -> bool {
         self.left().is_none_or(|left| !left.is_zero())
-    }
-
-    fn tell_deadline(&self, headers: &mut HeaderMap) {
-        if let Some(left) = self.left() {
-            deadline::tell(headers, left, self.grpc, self.config().deadline_header.as_ref());
-        }
     }
 
     /// The request once more, `more` attempts after the last one.
@@ -200,7 +196,7 @@ where
         let sent = original.progress.attempts - 1 + more;
         let attempt = original.before(&head.headers).saturating_add(sent);
         tier::tell_attempt(&mut head.headers, attempt, self.grpc);
-        self.tell_deadline(&mut head.headers);
+        tell_deadline(self.config(), &mut head.headers, self.deadline, self.grpc);
         original.previous.tell(&mut head.extensions, original.progress.sent() - 1 + more);
         Some(Request::from_parts(head, original.body.body()))
     }
@@ -217,7 +213,7 @@ where
     }
 
     #[inline]
-    fn sending(&mut self) {
+    pub(super) fn sending(&mut self) {
         if self.is_timed() {
             self.started = Some(clock::now());
         }
@@ -226,13 +222,6 @@ where
                 repeat.sent();
             }
             Previous::forget();
-        }
-    }
-
-    #[inline]
-    fn sent(&mut self) {
-        if let Kept::Yes(original) = &mut self.kept {
-            original.previous = Previous::recorded();
         }
     }
 
@@ -254,7 +243,7 @@ where
     where
         S: Clone,
     {
-        self.running.0.0.spare()
+        self.running.0.core.spare()
     }
 
     /// Whether an answer is one to be content with.
@@ -270,9 +259,9 @@ where
     #[inline]
     pub(super) fn is_final<R, E>(&mut self, answer: &Result<Response<R>, E>) -> bool {
         let good = answer.as_ref().is_ok_and(|response| is_success(response, self.grpc));
-        let policy = &self.running.0.0.config.policy;
+        let ticket = &self.running.0;
         if good {
-            policy.budget.succeeded();
+            ticket.succeeded();
         }
         match &mut self.kept {
             Kept::No => {
@@ -286,7 +275,7 @@ where
                 if good {
                     original.repeat = None;
                 }
-                good && !policy.is_custom()
+                good && !ticket.core.config.policy.is_custom()
             }
         }
     }
@@ -333,7 +322,7 @@ where
         let Kept::Yes(original) = &mut self.kept else {
             return Next::Return(answer);
         };
-        let config = &*self.running.0.0.config;
+        let config = &*self.running.0.core.config;
         if !reason.is_free() {
             match config.policy.budget.withdraw(ask) {
                 Ok(withdrawal) => original.repeat = Some(withdrawal),
@@ -397,6 +386,17 @@ where
         if let Some(signals) = &self.config().signals {
             signals.send(signal(Arc::clone(&self.config().name)));
         }
+    }
+}
+
+#[inline]
+fn left(deadline: Option<Instant>) -> Option<Duration> {
+    deadline.map(|deadline| deadline.saturating_duration_since(clock::now()))
+}
+
+fn tell_deadline(config: &Config, headers: &mut HeaderMap, deadline: Option<Instant>, grpc: bool) {
+    if let Some(left) = left(deadline) {
+        deadline::tell(headers, left, grpc, config.deadline_header.as_ref());
     }
 }
 

@@ -48,7 +48,7 @@ pub struct RetryBudget(Arc<Inner>);
 struct Inner {
     share: f64,
     reserve: f64,
-    tallies: Sharded<Tally>,
+    tallies: Sharded<Arc<Tally>>,
     pool: Mutex<Pool>,
     zero: Instant,
     /// Nanoseconds after `zero` until which the last denial holds; 0 before the first.
@@ -58,8 +58,9 @@ struct Inner {
     denied: AtomicU64,
 }
 
-/// What every request writes, each thread its own.
-struct Tally {
+/// What every request writes, each thread its own, on cache lines of its own.
+#[repr(align(128))]
+pub(super) struct Tally {
     started: AtomicU64,
     ended: AtomicU64,
     successes: AtomicU64,
@@ -68,6 +69,21 @@ struct Tally {
 impl Tally {
     fn new() -> Self {
         Self { started: AtomicU64::zero(), ended: AtomicU64::zero(), successes: AtomicU64::zero() }
+    }
+
+    #[inline]
+    pub(super) fn begin(&self, shard: Shard) {
+        shard.add(&self.started, 1);
+    }
+
+    #[inline]
+    pub(super) fn end(&self, shard: Shard) {
+        shard.add(&self.ended, 1);
+    }
+
+    #[inline]
+    pub(super) fn succeeded(&self, shard: Shard) {
+        shard.add(&self.successes, 1);
     }
 }
 
@@ -168,22 +184,15 @@ impl RetryBudget {
         }
     }
 
-    #[inline]
-    pub(super) fn begin(&self) {
-        let shard = Shard::mine();
-        shard.add(&self.0.tallies.of(shard, Tally::new).started, 1);
-    }
-
-    #[inline]
-    pub(super) fn end(&self) {
-        let shard = Shard::mine();
-        shard.add(&self.0.tallies.of(shard, Tally::new).ended, 1);
-    }
-
-    #[inline]
     pub(super) fn succeeded(&self) {
         let shard = Shard::mine();
-        shard.add(&self.0.tallies.of(shard, Tally::new).successes, 1);
+        self.tally(shard).succeeded(shard);
+    }
+
+    /// What is written on a thread with this shard.
+    #[inline]
+    pub(super) fn tally(&self, shard: Shard) -> &Arc<Tally> {
+        self.0.tallies.of(shard, || Arc::new(Tally::new()))
     }
 
     /// Whether a repeat has been denied a moment ago, so that it is not worth to keep a request for one.
@@ -389,7 +398,7 @@ mod tests {
         let budget = RetryBudget::new();
         succeed(&budget, 1000);
         assert_eq!(granted(&budget, Ask::Repeat, 10).len(), 3);
-        (0..100).for_each(|_| budget.begin());
+        (0..100).for_each(|_| budget.tally(Shard::mine()).begin(Shard::mine()));
         let taken = granted(&budget, Ask::Repeat, 50);
         assert_eq!((taken.len(), budget.counts().repeats_in_flight, budget.counts().in_flight), (20, 20, 100));
         drop(taken);

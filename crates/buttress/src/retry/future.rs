@@ -64,8 +64,10 @@ pin_project! {
 }
 
 impl<S, F, B> ResponseFuture<S, F, B> {
+    /// Of the first attempt, which has just been sent.
     #[inline(always)]
-    pub(super) fn new(first: F, attempts: Attempts<S, B>) -> Self {
+    pub(super) fn new(mut attempts: Attempts<S, B>, first: F) -> Self {
+        attempts.sent();
         let step = Step::Attempt { first: Some(first), second: Second::Later };
         Self { step, timer: Timer::default(), attempts }
     }
@@ -92,18 +94,21 @@ where
             match this.step.as_mut().project() {
                 StepProjection::Attempt { mut first, second } => {
                     let polled = match (first.as_mut().as_pin_mut(), &*second) {
-                        (Some(first), Second::Later | Second::No) => match first.poll(cx) {
-                            Poll::Ready(answer) => {
+                        (Some(first), Second::Later | Second::No) => {
+                            let polled = first.poll(cx);
+                            if let Poll::Ready(answer) = &polled {
                                 this.attempts.took(this.attempts.started());
-                                // Where most answers go their way: as they came, not through what repeats need.
-                                if this.attempts.is_final(&answer) {
-                                    this.step.set(Step::Over);
-                                    return Poll::Ready(answer.map_err(Into::into));
+                                // Where most answers go their way: as they came, not through what repeats need. The attempt
+                                // goes with this future, which nobody has a use for any more.
+                                if this.attempts.is_final(answer) {
+                                    return polled.map_err(Into::into);
                                 }
-                                Some(answer.map_err(Into::into))
                             }
-                            Poll::Pending => None,
-                        },
+                            match polled {
+                                Poll::Ready(answer) => Some(answer.map_err(Into::into)),
+                                Poll::Pending => None,
+                            }
+                        }
                         _ => match poll_both(first, second, this.attempts, cx) {
                             Poll::Ready(answer) if this.attempts.is_final(&answer) => {
                                 this.step.set(Step::Over);

@@ -1,14 +1,15 @@
 //! What is kept of a request that may be sent again, and what is looked at to know whether it may.
 
+use http::header::CONTENT_TYPE;
 use http::{Extensions, HeaderMap, HeaderName, HeaderValue, Method, Request, Uri, Version, request};
 
 use super::budget::{Ask, Withdrawal};
-use super::policy::{is_harmless, is_idempotent};
+use super::policy::{IDEMPOTENCY_KEY, is_idempotent};
 use super::replay_body::Source;
 use super::resend::Previous;
 use super::{Progress, tier};
 use crate::classify::is_grpc;
-use crate::observe::{Present, RequestHead};
+use crate::observe::RequestHead;
 
 /// A request that can be sent again, and how often it was.
 pub(super) struct Original<B> {
@@ -33,18 +34,22 @@ impl<B> Original<B> {
         let from = request.headers();
         let mut headers = Vec::with_capacity(from.len());
         headers.extend(from.iter().map(|(name, value)| (name.clone(), value.clone())));
-        Box::new(Self {
-            method: request.method().clone(),
-            uri: request.uri().clone(),
-            version: request.version(),
-            headers,
-            extensions: request.extensions().clone(),
-            body: Source::Empty,
-            progress: Progress { attempts: 1, unprocessed: 0 },
-            inbound,
-            repeat: None,
-            previous: Previous::NONE,
-        })
+        // Made where it stays: a box that is there before needs no copy.
+        Box::write(
+            Box::new_uninit(),
+            Self {
+                method: request.method().clone(),
+                uri: request.uri().clone(),
+                version: request.version(),
+                headers,
+                extensions: request.extensions().clone(),
+                body: Source::Empty,
+                progress: Progress { attempts: 1, unprocessed: 0 },
+                inbound,
+                repeat: None,
+                previous: Previous::NONE,
+            },
+        )
     }
 
     /// The head once more.
@@ -85,12 +90,12 @@ impl Told {
         if is_idempotent(request.method) {
             return Self { grpc: false, harmless: true };
         }
-        let present = Present::of(request.headers);
-        let may_be_grpc = present.may_have(const { Present::names(&["content-type"]) });
-        let may_have_key = present.may_have(const { Present::names(&["idempotency-key"]) });
-        Self {
-            grpc: may_be_grpc && *request.method == Method::POST && is_grpc(request.headers),
-            harmless: may_have_key && is_harmless(request),
+        let (mut may_be_grpc, mut has_key) = (false, false);
+        // One pass by comparisons: to look both up would be to hash two names that most requests do not have.
+        for name in request.headers.keys() {
+            may_be_grpc |= *name == CONTENT_TYPE;
+            has_key |= *name == IDEMPOTENCY_KEY;
         }
+        Self { grpc: may_be_grpc && *request.method == Method::POST && is_grpc(request.headers), harmless: has_key }
     }
 }

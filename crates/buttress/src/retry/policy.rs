@@ -332,7 +332,7 @@ impl RetryPolicy {
             Judged::Failed => return Decision::HandOut(Because::NotRepeatable),
             Judged::Chance(reason) => reason,
         };
-        if !self.repeatable(&now.request, is_grpc(now.request.headers), is_harmless(&now.request)).covers(reason) {
+        if !self.repeatable(|| now.request, is_grpc(now.request.headers), is_harmless(&now.request)).covers(reason) {
             return Decision::HandOut(Because::NotRepeatable);
         }
         let Progress { attempts, unprocessed } = now.progress;
@@ -400,11 +400,16 @@ impl RetryPolicy {
 
     /// What may be repeated of a request, when it is known whether it is one of gRPC and [harmless](is_harmless).
     #[inline]
-    pub(super) fn repeatable(&self, request: &RequestHead<'_>, grpc: bool, harmless: bool) -> Repeatable {
+    pub(super) fn repeatable<'a>(
+        &self,
+        request: impl FnOnce() -> RequestHead<'a>,
+        grpc: bool,
+        harmless: bool,
+    ) -> Repeatable {
         if self.attempts <= 1 {
             return Repeatable::No;
         }
-        if harmless || self.idempotent.as_ref().is_some_and(|when| when.holds(request)) {
+        if harmless || self.idempotent.as_ref().is_some_and(|when| when.holds(&request())) {
             Repeatable::Yes
         } else if self.grpc && grpc {
             Repeatable::IfGrpc

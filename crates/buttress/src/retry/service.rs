@@ -8,6 +8,7 @@ use http_body::Body;
 use tower_service::Service;
 
 use super::attempts::Attempts;
+use super::budget::Tally;
 use super::error::BoxError;
 use super::layer::Config;
 use super::{ReplayBody, ResponseFuture, RetryLayer};
@@ -29,7 +30,38 @@ struct Handle<S> {
 
 /// What all share as one thread holds it: to clone it writes no cache line that other threads write.
 #[repr(align(128))]
-pub(super) struct Ticket<S>(pub(super) Arc<Core<S>>);
+pub(super) struct Ticket<S> {
+    pub(super) core: Arc<Core<S>>,
+    shard: Shard,
+    /// The thread's own in the budget.
+    tally: Arc<Tally>,
+}
+
+impl<S> Ticket<S> {
+    /// A request begins, on the thread whose ticket this is.
+    #[inline]
+    pub(super) fn begin(&self) {
+        self.tally.begin(self.shard);
+    }
+
+    /// A request ends, wherever that is.
+    #[inline]
+    pub(super) fn end(&self) {
+        let shard = Shard::mine();
+        self.tally(shard).end(shard);
+    }
+
+    #[inline]
+    pub(super) fn succeeded(&self) {
+        let shard = Shard::mine();
+        self.tally(shard).succeeded(shard);
+    }
+
+    #[inline]
+    fn tally(&self, shard: Shard) -> &Tally {
+        if shard == self.shard { &self.tally } else { self.core.config.policy.budget.tally(shard) }
+    }
+}
 
 /// What the service and its calls share.
 pub(super) struct Core<S> {
@@ -47,8 +79,10 @@ impl<S: Clone> Core<S> {
 impl<S> Handle<S> {
     #[inline]
     fn ticket(&self) -> Arc<Ticket<S>> {
-        let make = || Arc::new(Ticket(Arc::clone(&self.core)));
-        Arc::clone(self.tickets.of(Shard::mine(), make))
+        let shard = Shard::mine();
+        let core = &self.core;
+        let tally = || Arc::clone(core.config.policy.budget.tally(shard));
+        Arc::clone(self.tickets.of(shard, || Arc::new(Ticket { core: Arc::clone(core), shard, tally: tally() })))
     }
 }
 
@@ -87,8 +121,13 @@ where
         if !attempts.is_in_time() {
             return ResponseFuture::late(attempts);
         }
-        let first = attempts.send_first(&mut self.inner, request);
-        ResponseFuture::new(first, attempts)
+        attempts.sending();
+        // Two calls, and not one for both: a request that may be either has to be moved once more.
+        if attempts.keeps(request.body()) {
+            let request = attempts.keep(request);
+            return ResponseFuture::new(attempts, self.inner.call(request));
+        }
+        ResponseFuture::new(attempts, self.inner.call(request.map(ReplayBody::passing)))
     }
 }
 

@@ -54,7 +54,7 @@ where
 
     fn clone_request(&mut self, request: &Request<B>) -> Option<Request<B>> {
         let head = RequestHead::of(request);
-        (self.repeatable(&head, is_grpc(head.headers), is_harmless(&head)) != Repeatable::No).then(|| request.clone())
+        (self.repeatable(|| head, is_grpc(head.headers), is_harmless(&head)) != Repeatable::No).then(|| request.clone())
     }
 }
 
