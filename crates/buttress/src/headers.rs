@@ -5,13 +5,18 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 /// Among more headers a look-up by hash costs less.
 const FEW: usize = 8;
 
-/// The first value of this header.
-#[inline]
+/// The first value of this header. Always inlined, since a name that is known is compared by its number, and not by its text.
+#[inline(always)]
 pub(crate) fn first<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a HeaderValue> {
-    match headers.len() <= FEW {
-        true => walk(headers, name).next(),
-        false => headers.get(name),
+    if headers.len() > FEW {
+        return headers.get(name);
     }
+    for (known, value) in headers {
+        if known == name {
+            return Some(value);
+        }
+    }
+    None
 }
 
 /// The first value of this header, and whether there is another.
@@ -20,19 +25,20 @@ pub(crate) fn first_two<'a>(
     headers: &'a HeaderMap,
     name: &HeaderName,
 ) -> (Option<&'a HeaderValue>, Option<&'a HeaderValue>) {
-    if headers.len() <= FEW {
-        let mut values = walk(headers, name);
+    if headers.len() > FEW {
+        let mut values = headers.get_all(name).iter();
         return (values.next(), values.next());
     }
-    let mut values = headers.get_all(name).iter();
-    (values.next(), values.next())
-}
-
-#[inline]
-fn walk<'a>(headers: &'a HeaderMap, name: &HeaderName) -> impl Iterator<Item = &'a HeaderValue> {
-    // By their texts, whose lengths nearly always differ.
-    let name = name.as_str();
-    headers.iter().filter(move |(known, _)| known.as_str() == name).map(|(_, value)| value)
+    let mut first = None;
+    for (known, value) in headers {
+        if known == name {
+            if first.is_some() {
+                return (first, Some(value));
+            }
+            first = Some(value);
+        }
+    }
+    (first, None)
 }
 
 #[cfg(test)]

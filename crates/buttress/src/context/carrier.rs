@@ -132,6 +132,23 @@ impl Drop for Swapped<'_> {
     }
 }
 
+/// Makes the context of `slot` the current one, until it is [swapped out](swap_out); false where a bridge has to be asked,
+/// which only [`enter`] does.
+#[inline]
+pub(crate) fn swap_in(slot: &mut Option<Context>) -> bool {
+    let is_free = bridge::installed().is_none();
+    if is_free {
+        swap(slot);
+    }
+    is_free
+}
+
+/// Puts back what [`swap_in`] has changed.
+#[inline]
+pub(crate) fn swap_out(slot: &mut Option<Context>) {
+    swap(slot);
+}
+
 fn swap(slot: &mut Option<Context>) {
     let _ = CURRENT.try_with(|current| {
         let current = &mut *current.borrow_mut();

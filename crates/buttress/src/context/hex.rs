@@ -1,5 +1,7 @@
 //! Lower-case hexadecimal, over bytes: no `from_str_radix`, which accepts a `+`, and no `String`.
 
+const EACH: u64 = 0x0101_0101_0101_0101;
+
 /// The values of `2 * N` lower-case hex digits; `None` when the length or a digit is wrong.
 #[inline]
 pub(crate) fn decode<const N: usize>(hex: &[u8]) -> Option<[u8; N]> {
@@ -15,8 +17,8 @@ pub(crate) fn decode<const N: usize>(hex: &[u8]) -> Option<[u8; N]> {
     }
     if !rest.is_empty() {
         let mut word = [b'0'; 8];
-        word[8 - few.len()..].copy_from_slice(few);
-        rest.copy_from_slice(&decode_four(&word, &mut wrong)[4 - rest.len()..]);
+        word[..few.len()].copy_from_slice(few);
+        rest.copy_from_slice(&decode_four(&word, &mut wrong)[..rest.len()]);
     }
     (wrong == 0).then_some(bytes)
 }
@@ -24,37 +26,48 @@ pub(crate) fn decode<const N: usize>(hex: &[u8]) -> Option<[u8; N]> {
 /// Four bytes, all at once in one word; leaves bits in `wrong` when they were no digits.
 #[inline]
 fn decode_four(digits: &[u8; 8], wrong: &mut u64) -> [u8; 4] {
-    const EACH: u64 = 0x0101_0101_0101_0101;
-    let digits = u64::from_be_bytes(*digits);
+    let digits = u64::from_le_bytes(*digits);
     let values = (digits & (0x0f * EACH)) + 9 * (digits >> 6 & EACH);
-    // Who was a digit is one again when it is written: a letter is further from its value than a decimal digit.
-    let is_letter = (values + 6 * EACH) >> 4 & EACH;
-    let written = values + u64::from(b'0') * EACH + u64::from(b'a' - b'9' - 1) * is_letter;
-    *wrong |= (written ^ digits) | (values & (0xf0 * EACH));
-    let bytes = (values >> 4 | values) & 0x00ff_00ff_00ff_00ff;
+    *wrong |= (write(values) ^ digits) | (values & (0xf0 * EACH));
+    let bytes = (values << 4 | values >> 8) & 0x00ff_00ff_00ff_00ff;
     let pairs = (bytes >> 8 | bytes) & 0x0000_ffff_0000_ffff;
-    ((pairs >> 16 | pairs) as u32).to_be_bytes()
+    ((pairs >> 16 | pairs) as u32).to_le_bytes()
+}
+
+/// The digits of eight values.
+#[inline]
+fn write(values: u64) -> u64 {
+    let is_letter = (values + 6 * EACH) >> 4 & EACH;
+    // A letter is further from its value than a decimal digit. (All bits of a byte out of its last one, which processors do
+    // for several words at once, as they cannot multiply.)
+    let letters = (is_letter << 8).wrapping_sub(is_letter);
+    values + u64::from(b'0') * EACH + (letters & (u64::from(b'a' - b'9' - 1) * EACH))
 }
 
 /// Writes two digits for each byte; `out` is exactly twice as long.
 #[inline]
 pub(crate) fn encode(bytes: &[u8], out: &mut [u8]) {
     debug_assert_eq!(out.len(), 2 * bytes.len());
-    for (byte, pair) in bytes.iter().zip(out.chunks_exact_mut(2)) {
-        pair.copy_from_slice(&PAIRS[usize::from(*byte)]);
+    let (fours, few) = bytes.as_chunks();
+    let (words, rest) = out.as_chunks_mut();
+    for (four, word) in fours.iter().zip(words) {
+        *word = encode_four(*four);
+    }
+    if !few.is_empty() {
+        let mut four = [0; 4];
+        four[..few.len()].copy_from_slice(few);
+        rest.copy_from_slice(&encode_four(four)[..2 * few.len()]);
     }
 }
 
-/// The two digits of each byte.
-static PAIRS: [[u8; 2]; 256] = {
-    let digits = b"0123456789abcdef";
-    let (mut pairs, mut byte) = ([[0; 2]; 256], 0);
-    while byte < 256 {
-        pairs[byte] = [digits[byte >> 4], digits[byte & 0x0f]];
-        byte += 1;
-    }
-    pairs
-};
+/// Eight digits, all at once in one word.
+#[inline]
+fn encode_four(bytes: [u8; 4]) -> [u8; 8] {
+    let bytes = u64::from(u32::from_le_bytes(bytes));
+    let pairs = (bytes | bytes << 16) & 0x0000_ffff_0000_ffff;
+    let bytes = (pairs | pairs << 8) & 0x00ff_00ff_00ff_00ff;
+    write((bytes >> 4 | bytes << 8) & (0x0f * EACH)).to_le_bytes()
+}
 
 #[cfg(test)]
 mod tests {

@@ -64,7 +64,7 @@ pub use tracestate::{TraceState, TraceStateError};
 pub(crate) use annotation::Annotations;
 #[cfg(feature = "trace")]
 pub(crate) use annotation::{Event, MAX_ATTRIBUTES};
-pub(crate) use carrier::enter;
+pub(crate) use carrier::{enter, swap_in, swap_out};
 #[cfg(feature = "metrics")]
 pub(crate) use carrier::{is_sampled, sampled_trace};
 #[cfg(all(feature = "trace", feature = "retry"))]

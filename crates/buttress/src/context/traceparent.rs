@@ -100,8 +100,7 @@ impl TraceContext {
         if value[2] != b'-' || value[35] != b'-' || value[52] != b'-' {
             return Err(TraceparentError::Separator);
         }
-        let [version] = hex::decode(&value[..2]).ok_or(TraceparentError::Version)?;
-        match version {
+        match byte(value[0], value[1]).ok_or(TraceparentError::Version)? {
             0xff => return Err(TraceparentError::Version),
             0 if value.len() != VERSION_00_LENGTH => return Err(TraceparentError::Length),
             _ if value.len() > VERSION_00_LENGTH && value[VERSION_00_LENGTH] != b'-' => {
@@ -109,10 +108,10 @@ impl TraceContext {
             }
             _ => {}
         }
-        let [flags] = hex::decode(&value[53..55]).ok_or(TraceparentError::Flags)?;
+        let flags = byte(value[53], value[54]).ok_or(TraceparentError::Flags)?;
         Ok(Self {
-            trace_id: TraceId::from_hex(&value[3..35]).map_err(|_| TraceparentError::TraceId)?,
-            span_id: SpanId::from_hex(&value[36..52]).map_err(|_| TraceparentError::SpanId)?,
+            trace_id: hex::decode(&value[3..35]).and_then(TraceId::from_bytes).ok_or(TraceparentError::TraceId)?,
+            span_id: hex::decode(&value[36..52]).and_then(SpanId::from_bytes).ok_or(TraceparentError::SpanId)?,
             flags: TraceFlags::from_byte(flags),
         })
     }
@@ -144,6 +143,15 @@ impl TraceContext {
         HeaderValue::from_maybe_shared(Bytes::copy_from_slice(&self.encode()))
             .expect("hex digits and dashes are valid in a header")
     }
+}
+
+/// Version and flags, which nearly always begin with a zero.
+#[inline]
+fn byte(high: u8, low: u8) -> Option<u8> {
+    if high == b'0' && low.is_ascii_digit() {
+        return Some(low - b'0');
+    }
+    hex::decode(&[high, low]).map(|[byte]| byte)
 }
 
 /// Why a `traceparent` was not taken; a new trace starts instead.

@@ -197,7 +197,9 @@ impl Probe for RequestMetricsProbe {
         }
         let content_type = headers::first(&head.headers, &CONTENT_TYPE).map(HeaderValue::as_bytes);
         let is_stream = content_type.is_some_and(|kind| kind.starts_with(b"text/event-stream"));
-        self.stream = is_stream.then(|| Box::new(self.config.streams(StreamKind::Sse, self.key.route).open()));
+        if is_stream {
+            self.stream = Some(Box::new(self.config.streams(StreamKind::Sse, self.key.route).open()));
+        }
         if head.status == StatusCode::SWITCHING_PROTOCOLS {
             let protocol = head.headers.get(UPGRADE).map(|protocol| protocol.as_bytes());
             if protocol.is_some_and(|protocol| protocol.eq_ignore_ascii_case(b"websocket")) {
@@ -217,14 +219,15 @@ impl Probe for RequestMetricsProbe {
             self.key.route = self.rpc_route(end.grpc_code);
         }
         let requests = &self.config.requests;
-        let failure = requests.failure(end);
-        let key = Key { status: end.status, grpc_code: end.grpc_code, failure, ..self.key };
+        self.key.status = end.status;
+        self.key.grpc_code = end.grpc_code;
+        self.key.failure = requests.failure(end);
         let is_upgraded = matches!(end.how, How::Upgraded);
         if is_upgraded {
-            self.config.streams(self.upgrade, key.route).upgraded();
+            self.config.streams(self.upgrade, self.key.route).upgraded();
         }
         let is_stream = self.stream.is_some() || is_upgraded;
-        requests.end(&key, end, is_stream);
+        requests.end(&self.key, end, is_stream);
     }
 }
 

@@ -51,11 +51,11 @@ struct Cells<T> {
     more: Box<[AtomicU64]>,
 }
 
-/// Where a value is counted that was found to have a place.
+/// Where this thread counts.
 pub(super) struct Found<'a, T> {
     own: Own,
+    buckets: &'a Buckets,
     cells: &'a Cells<T>,
-    bucket: usize,
 }
 
 /// A histogram at one moment.
@@ -97,20 +97,19 @@ impl<T: Default> HistogramSeries<T> {
         measure: Measure,
         exemplar: Option<(&TraceContext, u64)>,
     ) -> &T {
-        match shard.own().and_then(|own| self.find(own, value)) {
+        match shard.own().and_then(|own| self.find(own)) {
             Some(found) if exemplar.is_none() => found.count(value),
             _ => self.record_more(shard, value, measure, exemplar),
         }
     }
 
-    /// Where this thread counts such a value, if it has recorded before and there is nothing to count besides.
+    /// Where this thread counts, if it has recorded before and there is nothing to count besides.
     #[inline]
-    pub(super) fn find(&self, own: Own, value: u64) -> Option<Found<'_, T>> {
+    pub(super) fn find(&self, own: Own) -> Option<Found<'_, T>> {
         if self.fine.is_some() {
             return None;
         }
-        let cells = self.cells.own(own)?;
-        Some(Found { own, cells, bucket: self.buckets.index(value) })
+        Some(Found { own, buckets: &self.buckets, cells: self.cells.own(own)? })
     }
 
     #[inline(never)]
@@ -179,7 +178,7 @@ impl<'a, T: Default> Found<'a, T> {
     #[inline]
     pub(super) fn count(self, value: u64) -> &'a T {
         self.own.add(self.cells.sum(), value);
-        self.own.add(self.cells.count(self.bucket), 1);
+        self.own.add(self.cells.count(self.buckets.index(value)), 1);
         &self.cells.tail
     }
 }

@@ -8,7 +8,7 @@ use pin_project_lite::pin_project;
 
 use super::Probe;
 use super::watch::Watch;
-use crate::classify::{Classify, Fault, How, HttpClassifier};
+use crate::classify::{Classify, How, HttpClassifier};
 
 pin_project! {
     /// The answer's body, watched to its last frame; of [`Observed`](super::Observed).
@@ -70,26 +70,21 @@ where
             return inner.poll_frame(cx);
         };
         let polled = ready!(watch.run(|| inner.as_mut().poll_frame(cx)));
-        match &polled {
-            Some(Ok(frame)) => {
-                if let Some(data) = frame.data_ref() {
-                    watch.delivered(data.remaining() as u64);
-                }
-                if frame.is_trailers() || inner.is_end_stream() {
-                    watch.finish(&How::Complete { trailers: frame.trailers_ref() });
-                    *this.watch = None;
-                }
+        if let Some(Ok(frame)) = &polled
+            && !frame.is_trailers()
+        {
+            if let Some(data) = frame.data_ref() {
+                watch.delivered(data.remaining() as u64);
             }
-            Some(Err(error)) => {
-                watch.finish(&How::BodyFailed(Fault::new(error)));
-                *this.watch = None;
-            }
-            None => {
+            if inner.is_end_stream() {
                 watch.finish(&How::Complete { trailers: None });
                 *this.watch = None;
             }
+            return Poll::Ready(polled);
         }
-        Poll::Ready(polled)
+        let last = watch.finish_with(polled);
+        *this.watch = None;
+        Poll::Ready(last)
     }
 
     /// False until the end has been recorded, so that no server stops polling before it.

@@ -103,6 +103,11 @@ pub trait Observe<B> {
 
 /// What an observer keeps for one exchange.
 pub trait Probe {
+    /// Whether it looks at the time of the head or of the end. Where nobody does the clock is not read, and both are when
+    /// it arrived; nobody but this crate says so.
+    #[doc(hidden)]
+    const READS_TIMES: bool = true;
+
     /// The head of the answer passes by.
     fn head(&mut self, head: &mut response::Parts, exchange: &mut Exchange) {
         let _ = (head, exchange);
@@ -119,6 +124,8 @@ pub trait Probe {
 
 /// For observers that are done when the request has passed.
 impl Probe for () {
+    const READS_TIMES: bool = false;
+
     fn end(self, _end: &End<'_>) {}
 }
 

@@ -39,7 +39,13 @@ where
             return ResponseFuture::new(self.inner.call(request), None);
         }
         let mut watch = Watch::start(&self.layer, &mut request, clock::now(), O::start);
-        let future = watch.run(|| self.inner.call(request));
+        let future;
+        if let Some(entered) = watch.enter() {
+            future = self.inner.call(request);
+            entered.leave();
+        } else {
+            future = watch.run(|| self.inner.call(request));
+        }
         ResponseFuture::new(future, Some(watch))
     }
 }

@@ -24,6 +24,8 @@ macro_rules! tuple {
         }
 
         impl<$($probe: Probe),+> Probe for ($($probe,)+) {
+            const READS_TIMES: bool = false $(|| $probe::READS_TIMES)+;
+
             #[inline]
             fn head(&mut self, head: &mut response::Parts, exchange: &mut Exchange) {
                 $(self.$reverse.head(head, exchange);)+
@@ -64,6 +66,8 @@ impl<B, O: Observe<B>> Observe<B> for Option<O> {
 }
 
 impl<P: Probe> Probe for Option<P> {
+    const READS_TIMES: bool = P::READS_TIMES;
+
     #[inline]
     fn head(&mut self, head: &mut response::Parts, exchange: &mut Exchange) {
         if let Some(probe) = self {

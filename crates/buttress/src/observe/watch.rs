@@ -1,12 +1,14 @@
 //! What travels from the future to the body and ends the exchange once, at the latest when it is dropped.
 
+use std::fmt;
+
 use http::header::CONTENT_LENGTH;
 use http::{Method, Request, StatusCode, response};
-use http_body::Body;
+use http_body::{Body, Frame};
 
 use super::layer::Options;
 use super::{End, Exchange, Instant, ObserveLayer, Present, Probe};
-use crate::classify::{Classify, Grpc, How, Seen, Verdict, is_grpc};
+use crate::classify::{Classify, Fault, Grpc, How, Seen, Verdict, is_grpc};
 use crate::{clock, context};
 
 pub(crate) struct Watch<P: Probe, C: Classify> {
@@ -48,41 +50,60 @@ impl<P: Probe, C: Classify> Watch<P, C> {
         };
         let present = Present::of(request.headers());
         let is_grpc = present.may_have(const { Present::names(&["content-type"]) }) && is_grpc(request.headers());
-        let mut exchange = Exchange { started: at, head_at: None, context: None, is_grpc, present };
         let grpc = is_grpc.then_some(Grpc::UNANSWERED);
-        let probe = probe(&layer.observer, request, &mut exchange);
-        Self {
-            probe: Some(probe),
+        let mut watch = Self {
+            probe: None,
             classifier: layer.classifier.clone(),
-            exchange,
+            exchange: Exchange { started: at, head_at: None, context: None, is_grpc, present },
             grpc,
             status: None,
             asked,
             end_with_head: end_with_head && grpc.is_none(),
             delivered: 0,
             expected: None,
-        }
+        };
+        // The exchange is where it stays before somebody can reach it, so that it is not moved. (There is no probe to drop.)
+        let probe = probe(&layer.observer, request, &mut watch.exchange);
+        std::mem::forget(watch.probe.replace(probe));
+        watch
     }
 
     /// Runs a call or a poll of the inner service in the exchange's context; a panic ends the exchange and goes on.
     #[inline]
     pub(crate) fn run<R>(&mut self, work: impl FnOnce() -> R) -> R {
-        let guard = EndOnPanic(self);
-        let result = match &mut guard.0.exchange.context {
-            None => work(),
-            context => context::enter(context, work),
-        };
-        std::mem::forget(guard);
+        if let Some(entered) = self.enter() {
+            return entered.run(work);
+        }
+        self.run_bridged(work)
+    }
+
+    /// As [`run`](Self::run), until the guard is told to leave; `None` where a bridge has to be asked. For what is large:
+    /// into a closure it would be moved.
+    #[inline]
+    pub(super) fn enter(&mut self) -> Option<Entered<'_, P, C>> {
+        let has_context = self.exchange.context.is_some();
+        if has_context && !context::swap_in(&mut self.exchange.context) {
+            return None;
+        }
+        Some(Entered { watch: self, has_context })
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn run_bridged<R>(&mut self, work: impl FnOnce() -> R) -> R {
+        let entered = Entered { watch: self, has_context: false };
+        let result = context::enter(&mut entered.watch.exchange.context, work);
+        entered.leave();
         result
     }
 
     /// Shows the head to the probe; false when the exchange ended with it.
     #[inline]
     pub(super) fn head<B: Body>(&mut self, head: &mut response::Parts, body: &B) -> bool {
+        let at = self.now();
         let Some(probe) = &mut self.probe else {
             return false;
         };
-        let at = clock::now();
         self.exchange.head_at = Some(at);
         self.status = Some(head.status);
         if self.grpc.is_some() {
@@ -111,11 +132,12 @@ impl<P: Probe, C: Classify> Watch<P, C> {
     /// Ends the exchange now; later calls do nothing.
     pub(super) fn finish(&mut self, how: &How<'_>) {
         if self.probe.is_some() {
-            self.finish_at(how, clock::now());
+            self.finish_at(how, self.now());
         }
     }
 
     fn finish_at(&mut self, how: &How<'_>, at: Instant) {
+        // Taken first: a classifier that panics ends it as well.
         let Some(probe) = self.probe.take() else {
             return;
         };
@@ -132,6 +154,28 @@ impl<P: Probe, C: Classify> Watch<P, C> {
             exchange: &self.exchange,
             at,
         });
+    }
+
+    /// This moment, if it is told to anybody.
+    #[inline]
+    fn now(&self) -> Instant {
+        if P::READS_TIMES { clock::now() } else { self.exchange.started }
+    }
+
+    /// What one frame, or the end of them, means; the frame comes back as it was. Apart, and by value, so that a frame of
+    /// data, which most are, need not lie in memory.
+    #[cold]
+    #[inline(never)]
+    pub(super) fn finish_with<D, E: fmt::Display + 'static>(
+        &mut self,
+        frame: Option<Result<Frame<D>, E>>,
+    ) -> Option<Result<Frame<D>, E>> {
+        match &frame {
+            Some(Ok(frame)) => self.finish(&How::Complete { trailers: frame.trailers_ref() }),
+            Some(Err(error)) => self.finish(&How::BodyFailed(Fault::new(error))),
+            None => self.finish(&How::Complete { trailers: None }),
+        }
+        frame
     }
 
     fn is_upgrade(&self, status: StatusCode) -> bool {
@@ -163,12 +207,39 @@ impl<P: Probe, C: Classify> Drop for Watch<P, C> {
     }
 }
 
-/// Ends the exchange as panicked unless it is forgotten.
-struct EndOnPanic<'a, P: Probe, C: Classify>(&'a mut Watch<P, C>);
+/// Within the exchange's context. Ends the exchange as panicked unless somebody leaves.
+pub(super) struct Entered<'a, P: Probe, C: Classify> {
+    watch: &'a mut Watch<P, C>,
+    has_context: bool,
+}
 
-impl<P: Probe, C: Classify> Drop for EndOnPanic<'_, P, C> {
+impl<P: Probe, C: Classify> Entered<'_, P, C> {
+    /// Apart from [`Watch::run`], whose result it then is without being moved.
+    #[inline]
+    fn run<R>(self, work: impl FnOnce() -> R) -> R {
+        let result = work();
+        self.leave();
+        result
+    }
+
+    #[inline]
+    pub(super) fn leave(mut self) {
+        self.swap_back();
+        std::mem::forget(self);
+    }
+
+    #[inline]
+    fn swap_back(&mut self) {
+        if self.has_context {
+            context::swap_out(&mut self.watch.exchange.context);
+        }
+    }
+}
+
+impl<P: Probe, C: Classify> Drop for Entered<'_, P, C> {
     fn drop(&mut self) {
-        self.0.finish(&How::Panicked);
+        self.swap_back();
+        self.watch.finish(&How::Panicked);
     }
 }
 

@@ -205,6 +205,8 @@ pub struct PropagateProbe {
 }
 
 impl Probe for PropagateProbe {
+    const READS_TIMES: bool = false;
+
     fn head(&mut self, head: &mut response::Parts, exchange: &mut Exchange) {
         let Some(context) = &exchange.context else {
             return;

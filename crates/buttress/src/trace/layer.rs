@@ -17,6 +17,7 @@ use super::span::{SpanKind, SpanLink};
 use super::spans::Spans;
 use super::started::SamplingResult;
 use crate::classify::HttpClassifier;
+use crate::clock::Instant;
 use crate::context::{self, Annotations, Context, TraceContext};
 use crate::observe::{End, Exchange, KnownMethods, Observe, ObserveLayer, Observed, Probe, RequestHead, When};
 
@@ -210,24 +211,25 @@ impl<B> Observe<B> for Trace {
     fn start(&self, request: &mut Request<B>, exchange: &mut Exchange) -> TraceProbe {
         let config = &*self.config;
         let head = RequestHead::of(request);
-        let mut context = config.context_of(exchange.context.take());
-        let sampled = config.sample(&mut context, head, exchange);
+        // In its place: it is as large as all else here.
+        let context = config.context_in(&mut exchange.context);
+        let sampled = config.sample(context, head, exchange.started);
         context.claim(sampled);
         let result = match sampled {
             true => SamplingResult::RecordAndSample,
             false if config.late.is_some() => SamplingResult::RecordOnly,
             false => SamplingResult::Drop,
         };
-        config.spans.count_started(&context, result);
+        config.spans.count_started(context, result);
         let is_recorded = result != SamplingResult::Drop;
-        let recording = is_recorded.then(|| self.record(&mut context, &head, exchange));
-        exchange.context = Some(context);
-        TraceProbe { recording }
+        TraceProbe { recording: is_recorded.then(|| self.record(&head, exchange)).flatten() }
     }
 }
 
 impl Trace {
-    fn record(&self, context: &mut Context, head: &RequestHead<'_>, exchange: &Exchange) -> Box<Recording> {
+    fn record(&self, head: &RequestHead<'_>, exchange: &mut Exchange) -> Option<Box<Recording>> {
+        let mut http = HttpExchange::new(head, exchange, self.config.capture_for(head));
+        let context = exchange.context.as_mut()?;
         let annotations = Arc::<Annotations>::default();
         let mut links = Vec::new();
         // Children share what came with the request; only the restarted root left a trace behind.
@@ -235,7 +237,6 @@ impl Trace {
         if let Some(left) = shared.and_then(|shared| shared.restarted_from) {
             links.push(SpanLink::new(left, "restarted"));
         }
-        let mut http = HttpExchange::new(head, exchange, self.config.capture_for(head));
         if let Some(Resend { count, previous }) = head.extensions.get() {
             http.resend_count = *count;
             links.extend(previous.map(|previous| SpanLink::new(previous, "previous_attempt")));
@@ -243,7 +244,7 @@ impl Trace {
         context.set_annotations(Arc::clone(&annotations));
         #[cfg(feature = "retry")]
         crate::context::note_recorded(context.trace());
-        Box::new(Recording {
+        Some(Box::new(Recording {
             context: context.clone(),
             annotations,
             kind: self.config.kind,
@@ -252,26 +253,30 @@ impl Trace {
             started: exchange.started,
             ended: exchange.started,
             verdict: Finish::OK,
-        })
+        }))
     }
 }
 
 impl Config {
     /// The span to record: the one that propagation has prepared, a child of the current one, or a root.
-    fn context_of(&self, prepared: Option<Context>) -> Context {
-        match prepared.or_else(context::active) {
-            Some(context) if self.kind == SpanKind::Server && !context.origin().claimed => context,
-            Some(context) => context.below_recorded(),
-            None => Context::root(),
+    fn context_in<'a>(&self, slot: &'a mut Option<Context>) -> &'a mut Context {
+        let is_prepared = |context: &Context| self.kind == SpanKind::Server && !context.origin().claimed;
+        if !slot.as_ref().is_some_and(is_prepared) {
+            *slot = Some(match slot.take().or_else(context::active) {
+                Some(context) if is_prepared(&context) => context,
+                Some(context) => context.below_recorded(),
+                None => Context::root(),
+            });
         }
+        slot.get_or_insert_with(Context::root)
     }
 
-    fn sample(&self, context: &mut Context, head: RequestHead<'_>, exchange: &Exchange) -> bool {
+    fn sample(&self, context: &mut Context, head: RequestHead<'_>, at: Instant) -> bool {
         #[cfg(feature = "debug-header")]
         if self.debug_header.as_ref().is_some_and(|header| header.is_signed(head.headers)) {
             return true;
         }
-        self.sampler.settle(context, self.kind, Some(head), exchange.started, &self.spans)
+        self.sampler.settle(context, self.kind, Some(head), at, &self.spans)
     }
 
     fn capture_for(&self, head: &RequestHead<'_>) -> &Arc<Capture> {

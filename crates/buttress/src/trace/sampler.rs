@@ -161,6 +161,9 @@ impl Sampler {
         at: Instant,
         spans: &Spans,
     ) -> bool {
+        if let Some(sampled) = self.foregone(context) {
+            return sampled;
+        }
         let decision = self.decide(&SampleInput::new(context, kind, request, at));
         if decision.rate_limited {
             spans.count_rate_limited();
@@ -171,13 +174,31 @@ impl Sampler {
         decision.sampled
     }
 
+    /// What is decided whatever the request, as most is.
+    #[inline]
+    fn foregone(&self, context: &Context) -> Option<bool> {
+        let kind = match &self.0 {
+            Kind::ParentBased(branches) => {
+                &branches.of_parent(parent_sampled(context), context.origin().remote_parent).0
+            }
+            kind => kind,
+        };
+        match kind {
+            Kind::AlwaysOn => Some(true),
+            Kind::AlwaysOff => Some(false),
+            _ => None,
+        }
+    }
+
     fn decide(&self, input: &SampleInput<'_>) -> Decision {
         match &self.0 {
             Kind::AlwaysOn => Decision::plain(true),
             Kind::AlwaysOff => Decision::plain(false),
             Kind::Ratio(ratio) => ratio.decide(input),
             Kind::PerSecond(limit) => Decision::limited(limit.admit(input.at)),
-            Kind::ParentBased(branches) => branches.of(input).decide(input),
+            Kind::ParentBased(branches) => {
+                branches.of_parent(input.parent_sampled, input.parent_is_remote).decide(input)
+            }
             Kind::Rules(rules) => rules.of(input).decide(input),
             Kind::Closure(sampler) => Decision::plain(sampler(input)),
         }
@@ -185,8 +206,9 @@ impl Sampler {
 }
 
 impl ParentBased {
-    fn of(&self, input: &SampleInput<'_>) -> &Sampler {
-        match (input.parent_sampled, input.parent_is_remote) {
+    #[inline]
+    fn of_parent(&self, sampled: Option<bool>, is_remote: bool) -> &Sampler {
+        match (sampled, is_remote) {
             (None, _) => &self.root,
             (Some(true), true) => &self.remote_sampled,
             (Some(false), true) => &self.remote_not_sampled,
@@ -203,13 +225,17 @@ impl Rules {
     }
 }
 
+#[inline]
+fn parent_sampled(context: &Context) -> Option<bool> {
+    context.origin().decided.then(|| context.is_sampled())
+}
+
 impl<'a> SampleInput<'a> {
     pub(super) fn new(context: &'a Context, kind: SpanKind, request: Option<RequestHead<'a>>, at: Instant) -> Self {
-        let origin = context.origin();
         Self {
             trace_id: context.trace_id(),
-            parent_sampled: origin.decided.then(|| context.is_sampled()),
-            parent_is_remote: origin.remote_parent,
+            parent_sampled: parent_sampled(context),
+            parent_is_remote: context.origin().remote_parent,
             kind,
             request,
             random: context.trace().flags.is_random(),

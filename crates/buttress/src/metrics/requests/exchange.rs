@@ -11,7 +11,7 @@ use super::ended::Endings;
 use super::{KnownMethod, Scheme};
 use crate::classify::{Ending, Outcome};
 use crate::context::TraceContext;
-use crate::observe::End;
+use crate::observe::{End, Exchange};
 use crate::shard::{Own, Shard};
 use crate::window::SlidingWindow;
 
@@ -88,9 +88,33 @@ impl ExchangeSeries {
         let micros = took / 1000;
         self.request?;
         let window = self.route.window.find(own, micros)?;
-        let endings = self.duration.find(own, took)?.count(took);
+        let endings = self.duration.find(own)?.count(took);
         window.count(micros, outcome.is_error());
         own.add(endings.of(ending, outcome), 1);
+        Some(())
+    }
+
+    /// As [`end_own`](Self::end_own), with what came after the head. First everything is found, so that nothing has been
+    /// counted where something is not there yet.
+    #[inline]
+    pub(super) fn end_whole_own(&self, own: Own, end: &End<'_>) -> Option<()> {
+        self.request?;
+        let Exchange { started, head_at, .. } = end.exchange;
+        let first_byte = nanos((*head_at)?.saturating_duration_since(*started));
+        let took = nanos(end.at.saturating_duration_since(*started));
+        let body = took.saturating_sub(first_byte);
+        let body_cells = if body > 0 { Some(self.by_method.body.find(own)?) } else { None };
+        let first_byte_cells = self.by_method.first_byte.find(own)?;
+        let size_cells = self.body_size.find(own)?;
+        let cells = self.duration.find(own)?;
+        let micros = took / 1000;
+        self.route.window.find(own, micros)?.count(micros, end.outcome.is_error());
+        if let Some(cells) = body_cells {
+            cells.count(body);
+        }
+        first_byte_cells.count(first_byte);
+        size_cells.count(end.body_bytes);
+        own.add(cells.count(took).of(end.how.ending(), end.outcome), 1);
         Some(())
     }
 

@@ -180,8 +180,18 @@ impl Requests {
 
     /// Records the end of a request. Streams leave the latencies alone.
     pub(super) fn end(&self, key: &Key, end: &End<'_>, is_stream: bool) {
-        let shard = Shard::mine();
         let series = self.exchange(key);
+        let is_plain = !is_stream && !end.exchange.context.as_ref().is_some_and(Context::is_sampled);
+        let ended = || series.end_whole_own(Own::mine()?, end);
+        if !is_plain || ended().is_none() {
+            self.end_more(key, series, end, is_stream);
+        }
+    }
+
+    /// Of a stream, with an exemplar, without a head, in a place that has to be made, or beyond all places.
+    #[inline(never)]
+    fn end_more(&self, key: &Key, series: &ExchangeSeries, end: &End<'_>, is_stream: bool) {
+        let shard = Shard::mine();
         let endings = if is_stream {
             series.duration.tail(shard)
         } else {
