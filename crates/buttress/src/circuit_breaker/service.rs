@@ -52,7 +52,13 @@ where
         let mut watch = Watch::start(&layer.watch, &mut request, now, |observer, request, exchange| {
             (PermitProbe::new(permit), observer.start(request, exchange))
         });
-        let future = watch.run(|| inner.call(request));
+        let future;
+        if let Some(entered) = watch.enter() {
+            future = inner.call(request);
+            entered.leave();
+        } else {
+            future = watch.run(|| inner.call(request));
+        }
         ResponseFuture::called(observe::ResponseFuture::new(future, Some(watch)))
     }
 }

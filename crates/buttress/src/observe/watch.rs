@@ -80,7 +80,7 @@ impl<P: Probe, C: Classify> Watch<P, C> {
     /// As [`run`](Self::run), until the guard is told to leave; `None` where a bridge has to be asked. For what is large:
     /// into a closure it would be moved.
     #[inline]
-    pub(super) fn enter(&mut self) -> Option<Entered<'_, P, C>> {
+    pub(crate) fn enter(&mut self) -> Option<Entered<'_, P, C>> {
         let has_context = self.exchange.context.is_some();
         if has_context && !context::swap_in(&mut self.exchange.context) {
             return None;
@@ -208,7 +208,7 @@ impl<P: Probe, C: Classify> Drop for Watch<P, C> {
 }
 
 /// Within the exchange's context. Ends the exchange as panicked unless somebody leaves.
-pub(super) struct Entered<'a, P: Probe, C: Classify> {
+pub(crate) struct Entered<'a, P: Probe, C: Classify> {
     watch: &'a mut Watch<P, C>,
     has_context: bool,
 }
@@ -223,7 +223,7 @@ impl<P: Probe, C: Classify> Entered<'_, P, C> {
     }
 
     #[inline]
-    pub(super) fn leave(mut self) {
+    pub(crate) fn leave(mut self) {
         self.swap_back();
         std::mem::forget(self);
     }
