@@ -73,9 +73,9 @@ fn parse(input: &ParseBuffer<'_>) -> Result<Field> {
 
 /// Of what is neither a name nor `name = value`.
 fn unnamed(input: &ParseBuffer<'_>) -> Error {
+    let why = "a field is an argument or has a name: `name = value`";
     let at = input.span();
-    let span = input.parse::<Expr>().map_or(at, |value| value.span());
-    Error::new(span, "a field is an argument or has a name: `name = value`")
+    input.parse::<Expr>().map_or_else(|_| Error::new(at, why), |value| Error::new_spanned(value, why))
 }
 
 fn form(input: &ParseBuffer<'_>) -> Result<Form> {

@@ -209,7 +209,7 @@ mod errors {
 
     fn name(error: &Charge<'_>) -> &'static str {
         match error {
-            Charge::Declined(why) if why.is_empty() => "silent",
+            Charge::Declined("") => "silent",
             Charge::Declined(_) => "declined",
             Charge::Late => "timeout",
         }
@@ -495,7 +495,7 @@ mod shapes {
         assert_eq!((told(&once, "id"), told(&once, "0")), ("7".into(), "x".into()));
         store.load(0).await.unwrap_err();
         assert_eq!(last("shape.async_trait").outcome.as_str(), "timeout");
-        drop(pin!(store.load(1)));
+        drop(store.load(1));
         let mut loading = store.load(1);
         assert!(poll_once(loading.as_mut()).is_pending());
         drop(loading);
