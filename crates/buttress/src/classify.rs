@@ -114,6 +114,8 @@ pub enum Outcome {
     Cancelled,
     /// `panicked`
     Panicked,
+    /// `timeout`: an error whose type is `timeout`; of operations and observed functions. Exchanges tell it as an error.
+    TimedOut,
 }
 
 impl Outcome {
@@ -124,12 +126,23 @@ impl Outcome {
             Self::Error => "error",
             Self::Cancelled => "cancelled",
             Self::Panicked => "panicked",
+            Self::TimedOut => "timeout",
         }
     }
 
     /// Whether it counts as an error.
     pub const fn is_error(self) -> bool {
-        matches!(self, Self::Error | Self::Panicked)
+        matches!(self, Self::Error | Self::Panicked | Self::TimedOut)
+    }
+
+    /// Of work that came to an end, by what its error is called.
+    #[cfg(feature = "trace")]
+    pub(crate) fn of_error(error_type: Option<&str>) -> Self {
+        match error_type {
+            None => Self::Ok,
+            Some("timeout") => Self::TimedOut,
+            Some(_) => Self::Error,
+        }
     }
 }
 

@@ -10,6 +10,8 @@ pub mod backoff;
 pub mod circuit_breaker;
 pub mod classify;
 pub mod context;
+#[cfg(feature = "macros")]
+pub mod function;
 #[cfg(any(feature = "circuit-breaker", feature = "retry"))]
 pub mod hint;
 #[cfg(feature = "metrics")]
@@ -47,5 +49,8 @@ pub mod rate;
 #[cfg_attr(not(feature = "metrics"), allow(dead_code, reason = "the others use a part of it"))]
 mod shard;
 
+#[cfg(feature = "macros")]
+#[doc = include_str!("../docs/observe.md")]
+pub use buttress_macros::observe;
 #[cfg(feature = "telemetry")]
 pub use telemetry::Telemetry;

@@ -53,10 +53,52 @@ async fn an_err_is_an_error_named_as_those_of_clients() {
     let charge = Operation::new("charge", &spans);
     charge.run(ready(Err::<(), _>(io::Error::from(io::ErrorKind::TimedOut)))).await.unwrap_err();
     let span = last(&spans);
-    assert_eq!((span.outcome.as_str(), span.status), ("error", Status::Error));
+    assert_eq!((span.outcome.as_str(), span.status), ("timeout", Status::Error));
     assert_eq!(told(&span, "error.type"), "timeout");
     charge.run(ready(Err::<(), _>("refused".to_owned()))).await.unwrap_err();
-    assert_eq!(told(&last(&spans), "error.type"), "alloc::string::String");
+    let span = last(&spans);
+    assert_eq!((span.outcome.as_str(), told(&span, "error.type").as_str()), ("error", "alloc::string::String"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_takes_longer_is_slow_and_an_objective_is_met_or_missed() {
+    let spans = Spans::new();
+    let charge = Operation::new("charge", &spans).slow(Duration::from_millis(20)).slo(Duration::from_millis(50));
+    let marks = || {
+        let span = last(&spans);
+        (told(&span, "operation.slow"), told(&span, "operation.slo_met"))
+    };
+    let takes = async |millis: u64| {
+        tokio::time::sleep(Duration::from_millis(millis)).await;
+        Ok::<_, &str>(())
+    };
+    charge.run(takes(20)).await.unwrap();
+    assert_eq!(marks(), (String::new(), "true".into()));
+    charge.run(takes(50)).await.unwrap();
+    assert_eq!(marks(), ("true".into(), "true".into()));
+    charge.run(takes(51)).await.unwrap();
+    assert_eq!(marks(), ("true".into(), "false".into()));
+    charge.run(ready(Err::<(), _>("refused"))).await.unwrap_err();
+    assert_eq!(marks(), (String::new(), "false".into()));
+    drop(charge.begin());
+    assert_eq!(marks(), (String::new(), String::new()));
+    let left = charge.begin();
+    tokio::time::sleep(Duration::from_millis(51)).await;
+    drop(left);
+    assert_eq!(marks(), ("true".into(), "false".into()));
+}
+
+#[test]
+fn an_operation_can_leave_an_event_at_its_end() {
+    let spans = Spans::new();
+    let placed = Operation::new("place", &spans).event("order.placed");
+    placed.call(|| Err::<(), _>("refused")).unwrap_err();
+    let [event] = &last(&spans).events[..] else { panic!("one event") };
+    let attributes: Vec<_> = event.attributes.iter().map(|(key, value)| format!("{key}={value}")).collect();
+    assert_eq!(
+        (event.name.as_ref(), attributes.join(" ")),
+        ("order.placed", "buttress.outcome=error error.type=&str".into())
+    );
 }
 
 #[test]
@@ -381,7 +423,7 @@ mod measured {
             timer.window().unwrap().count()
         };
         assert_eq!(count("ok", None), 1);
-        assert_eq!(count("error", Some("timeout")), 1);
+        assert_eq!(count("timeout", Some("timeout")), 1);
         assert_eq!(count("cancelled", None), 1);
         assert_eq!(telemetry.latest_spans(9).len(), 3);
     }

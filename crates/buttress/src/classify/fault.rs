@@ -86,6 +86,9 @@ impl<'a> Fault<'a> {
         if let Some(error) = self.downcast_ref::<std::io::Error>() {
             return Some(error);
         }
+        if let Some(error) = self.downcast_ref::<tokio::time::error::Elapsed>() {
+            return Some(error);
+        }
         #[cfg(feature = "axum")]
         if let Some(error) = self.downcast_ref::<::axum::Error>() {
             return Some(error);
@@ -108,6 +111,14 @@ impl<'a> Fault<'a> {
         }
         #[cfg(feature = "retry")]
         if let Some(error) = self.downcast_ref::<crate::retry::AttemptError>() {
+            return Some(error);
+        }
+        #[cfg(feature = "retry")]
+        if let Some(error) = self.downcast_ref::<crate::retry::TimedOut>() {
+            return Some(error);
+        }
+        #[cfg(feature = "retry")]
+        if let Some(error) = self.downcast_ref::<tower::timeout::error::Elapsed>() {
             return Some(error);
         }
         None

@@ -80,7 +80,7 @@ pub(super) fn of(requests: &Requests, apdex_target: Duration, now: Instant) -> P
         for (_, outcome, count) in ended.of(route) {
             this.total_requests += count;
             match outcome {
-                Outcome::Error | Outcome::Panicked => this.total_errors += count,
+                Outcome::Error | Outcome::Panicked | Outcome::TimedOut => this.total_errors += count,
                 Outcome::Cancelled => this.total_cancelled += count,
                 Outcome::Ok => {}
             }

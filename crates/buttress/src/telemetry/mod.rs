@@ -1,6 +1,8 @@
 //! The handle that ties the parts together, for who wants them in three lines.
 
 mod client;
+#[cfg(feature = "macros")]
+mod installed;
 mod operations;
 mod own;
 
@@ -25,12 +27,16 @@ use crate::propagate::{B3, Hosts, InjectLayer, Propagate, PropagateLayer, TrustP
 use crate::settings::{Exporter, Settings, SettingsError, TrustName};
 use crate::signal::Signals;
 use crate::stack::ClientStack;
-use crate::trace::operation::Report;
 use crate::trace::{
     Flow, Flows, FlushError, JsonLines, Operation, Sampler, SpanRecord, SpanSink, Spans, Trace, TraceLayer,
 };
 
 use operations::OperationMetrics;
+
+#[cfg(feature = "macros")]
+pub use installed::AlreadyInstalled;
+#[cfg(feature = "macros")]
+pub(crate) use installed::installed;
 
 pub use client::{ClientLayer, ClientObserver, ClientService, WatchedClient};
 
@@ -51,7 +57,7 @@ pub struct Telemetry {
     spans: Spans,
     metrics: Registry,
     signals: Signals,
-    report: Option<Arc<dyn Report>>,
+    report: Option<Arc<OperationMetrics>>,
     flows: Flows,
     runtime: Arc<OnceLock<RuntimeMonitor>>,
     flushes: Arc<Mutex<Vec<Arc<dyn Flush>>>>,
@@ -96,10 +102,10 @@ impl Telemetry {
             metrics.add_source(ProcessSource::new(&metrics));
             metrics.start_ticking();
         }
-        let report = settings.measures().then(|| Arc::new(OperationMetrics::new(&metrics)) as Arc<dyn Report>);
+        let report = settings.measures().then(|| Arc::new(OperationMetrics::new(&metrics)));
         let sampler = settings.sampler();
         let enabled = settings.enabled.value;
-        let flows = Flows::new(&spans).sampler(sampler.clone()).enabled(enabled).reported_to(report.clone());
+        let flows = Flows::new(&spans).sampler(sampler.clone()).enabled(enabled).reported_to(operations::told(&report));
         if settings.measures() {
             let flows = flows.clone();
             metrics.add_source(move |_now| flows.expire());
@@ -275,7 +281,7 @@ impl Telemetry {
         Operation::new(name, &self.spans)
             .sampler(self.sampler.clone())
             .enabled(self.settings.enabled.value)
-            .reported_to(self.report.clone())
+            .reported_to(operations::told(&self.report))
     }
 
     /// Starts a flow: what a user does in several steps, over several requests. How long it took is in

@@ -16,7 +16,7 @@ const ENDINGS: [Ending; 7] = [
     Ending::Upgraded,
     Ending::Panicked,
 ];
-const OUTCOMES: [Outcome; 4] = [Outcome::Ok, Outcome::Error, Outcome::Cancelled, Outcome::Panicked];
+const OUTCOMES: [Outcome; 5] = [Outcome::Ok, Outcome::Error, Outcome::Cancelled, Outcome::Panicked, Outcome::TimedOut];
 
 /// Of one series on one thread.
 #[derive(Default)]

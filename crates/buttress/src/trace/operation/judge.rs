@@ -40,7 +40,7 @@ impl<T> Judge<T> for AnyOutput {
 
 /// What a closure says; of [`Operation::judged`](super::Operation::judged).
 #[derive(Clone)]
-pub struct JudgedBy<F>(pub(super) F);
+pub struct JudgedBy<F>(pub(crate) F);
 
 impl<T, F: Fn(&T) -> Option<&'static str>> Judge<T> for JudgedBy<F> {
     fn error_type(&self, output: &T) -> Option<&'static str> {

@@ -29,7 +29,8 @@
 //! | outcome | when |
 //! |---|---|
 //! | `ok` | it came to its end |
-//! | `error` | with `Err`; `error.type` is what clients' errors are called: `timeout`, `connection_refused`, else the type |
+//! | `error` | with `Err`; `error.type` is what clients' errors are called: `connection_refused` and the like, else the type |
+//! | `timeout` | with `Err` whose `error.type` is `timeout` |
 //! | `cancelled` | it was dropped before its end |
 //! | `panicked` | it panicked; the panic goes on |
 //!
@@ -62,12 +63,19 @@ use tokio::time::MissedTickBehavior;
 
 pub use judge::{AnyOutput, Judge, JudgedBy, Results};
 #[cfg_attr(not(feature = "telemetry"), allow(unused_imports, reason = "only who counts implements it"))]
-pub(crate) use report::Report;
+pub(crate) use report::{Ended, Report};
 pub use run::Run;
 pub use running::Running;
 #[cfg(feature = "stream")]
 pub use streamed::Streamed;
-pub(super) use work::{Core, Place, Work};
+#[cfg(feature = "macros")]
+use work::Held;
+#[cfg_attr(
+    not(feature = "macros"),
+    allow(unreachable_pub, reason = "functions are observed from outside of here")
+)]
+pub(crate) use work::Work;
+pub(super) use work::{Core, Place};
 
 use super::sampler::Sampler;
 use super::spans::Spans;
@@ -124,6 +132,30 @@ impl<J> Operation<J> {
         self
     }
 
+    /// Tells a run that took longer to be slow: `operation.slow` is true on its span, and `buttress.operation.slow` counts it
+    /// if [`Telemetry`](crate::Telemetry) made the operation.
+    #[must_use]
+    pub fn slow(mut self, longer_than: Duration) -> Self {
+        self.core.slow = Some(longer_than);
+        self
+    }
+
+    /// Sets an objective: that a run is `ok` within this time. `operation.slo_met` on the span says whether it was, and
+    /// `buttress.operation.slo` counts both if [`Telemetry`](crate::Telemetry) made the operation. A run that was
+    /// cancelled before that time says nothing of it.
+    #[must_use]
+    pub fn slo(mut self, within: Duration) -> Self {
+        self.core.slo = Some(within);
+        self
+    }
+
+    /// Gives the span an event at its end, of this name and with `buttress.outcome` and `error.type`.
+    #[must_use]
+    pub fn event(mut self, name: impl Into<Cow<'static, str>>) -> Self {
+        self.core.event = Some(name.into());
+        self
+    }
+
     /// Runs everything untouched when false. On by default.
     #[must_use]
     pub fn enabled(mut self, enabled: bool) -> Self {
@@ -165,6 +197,12 @@ impl<J> Operation<J> {
     /// ```
     pub fn begin(&self) -> Running {
         Running(self.work(context::active()))
+    }
+
+    /// Begins a run of an operation that stays, below the span of here.
+    #[cfg(feature = "macros")]
+    pub(crate) fn begin_in_place(&'static self) -> Work {
+        Work::begin(Held::Place(&self.core), context::active())
     }
 
     fn work(&self, starter: Option<Context>) -> Work {
@@ -321,7 +359,7 @@ impl<J: Clone> Operation<J> {
     where
         J: Judge<S::Item>,
     {
-        Streamed::new(self.work(context::active()), self.judge.clone(), stream)
+        Streamed::new(Some(self.work(context::active())), self.judge.clone(), stream)
     }
 }
 

@@ -34,6 +34,7 @@ pin_project! {
                     work.finish(Outcome::Panicked, None);
                 }
                 State::Working(work) => work.within(|| this.inner.set(None)),
+                State::Untouched => {}
                 State::Waiting(waiting) => {
                     let starter = waiting.as_mut().and_then(|(_, starter)| starter.take());
                     crate::context::enter(&mut { starter }, || this.inner.set(None));
@@ -48,11 +49,20 @@ enum State {
     /// What to begin with, and below what; taken when it begins.
     Waiting(Option<(Core, Option<Context>)>),
     Working(Work),
+    /// Nobody watches.
+    #[cfg_attr(not(feature = "macros"), allow(dead_code, reason = "of functions that nobody observes yet"))]
+    Untouched,
 }
 
 impl<F, J> Run<F, J> {
     pub(super) fn new(core: Core, judge: J, starter: Option<Context>, inner: F) -> Self {
         Self { inner: Some(inner), judge, state: State::Waiting(Some((core, starter))) }
+    }
+
+    /// Of work that has begun, if anybody watches.
+    #[cfg(feature = "macros")]
+    pub(crate) fn begun(work: Option<Work>, judge: J, inner: F) -> Self {
+        Self { inner: Some(inner), judge, state: work.map_or(State::Untouched, State::Working) }
     }
 }
 
@@ -65,10 +75,12 @@ impl<F: Future, J: Judge<F::Output>> Future for Run<F, J> {
             let (core, starter) = waiting.take().expect("a beginning panics at most once");
             *this.state = State::Working(Work::begin(core, starter));
         }
-        let State::Working(work) = this.state else {
-            unreachable!("it has begun");
-        };
         let inner = this.inner.as_mut().as_pin_mut().expect("a future is not polled after it was ready");
+        let State::Working(work) = this.state else {
+            let output = ready!(inner.poll(cx));
+            this.inner.set(None);
+            return Poll::Ready(output);
+        };
         let output = ready!(work.run(|| inner.poll(cx)));
         // Dropped now and not with this: whoever keeps a finished future shall not keep what it held.
         work.finish_with(&output, this.judge, || this.inner.set(None));

@@ -19,7 +19,8 @@ pin_project! {
         #[pin]
         inner: Option<S>,
         judge: J,
-        work: Work,
+        // None where nobody watches.
+        work: Option<Work>,
         items: u64,
         error: Option<&'static str>,
     }
@@ -27,21 +28,22 @@ pin_project! {
     impl<S, J> PinnedDrop for Streamed<S, J> {
         fn drop(this: Pin<&mut Self>) {
             let mut this = this.project();
-            let panicked = this.work.is_inside();
-            this.work.within(|| this.inner.set(None));
-            this.work.note("operation.items", *this.items);
+            let Some(work) = this.work else { return };
+            let panicked = work.is_inside();
+            work.within(|| this.inner.set(None));
+            work.note("operation.items", *this.items);
             let outcome = match this.error {
                 _ if panicked => Outcome::Panicked,
-                Some(_) => Outcome::Error,
+                Some(error) => Outcome::of_error(Some(error)),
                 None => Outcome::Cancelled,
             };
-            this.work.finish(outcome, *this.error);
+            work.finish(outcome, *this.error);
         }
     }
 }
 
 impl<S, J> Streamed<S, J> {
-    pub(super) fn new(work: Work, judge: J, inner: S) -> Self {
+    pub(crate) fn new(work: Option<Work>, judge: J, inner: S) -> Self {
         Self { inner: Some(inner), judge, work, items: 0, error: None }
     }
 }
@@ -52,15 +54,16 @@ impl<S: Stream, J: Judge<S::Item>> Stream for Streamed<S, J> {
     fn poll_next(self: Pin<&mut Self>, cx: &mut task::Context<'_>) -> Poll<Option<S::Item>> {
         let this = self.project();
         let inner = this.inner.as_pin_mut().expect("only the destructor takes the stream out");
-        let item = ready!(this.work.run(|| inner.poll_next(cx)));
+        let Some(work) = this.work else { return inner.poll_next(cx) };
+        let item = ready!(work.run(|| inner.poll_next(cx)));
         match &item {
             Some(item) => {
                 *this.items += 1;
                 *this.error = this.error.or_else(|| this.judge.error_type(item));
             }
             None => {
-                this.work.note("operation.items", *this.items);
-                this.work.end(*this.error);
+                work.note("operation.items", *this.items);
+                work.end(*this.error);
             }
         }
         Poll::Ready(item)

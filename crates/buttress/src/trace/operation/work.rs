@@ -1,11 +1,12 @@
 //! One run of an operation, from its beginning to its one end.
 
 use std::borrow::Cow;
+use std::ops::Deref;
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::judge::Judge;
-use super::report::Report;
+use super::report::{Ended, Report};
 use crate::classify::{ErrorType, Outcome};
 use crate::clock::{self, Instant};
 use crate::context::{self, Annotations, Context, Key, Value};
@@ -27,6 +28,12 @@ pub(in crate::trace) struct Core {
     /// The flow that this is a step of.
     pub(in crate::trace) flow: Option<Arc<FlowState>>,
     pub(in crate::trace) place: Place,
+    /// What takes longer is told to be slow.
+    pub(in crate::trace) slow: Option<Duration>,
+    /// What is to be done within it.
+    pub(in crate::trace) slo: Option<Duration>,
+    /// The event that the span has at its end.
+    pub(in crate::trace) event: Option<Cow<'static, str>>,
     pub(in crate::trace) statistics: bool,
     pub(in crate::trace) enabled: bool,
 }
@@ -52,14 +59,41 @@ impl Core {
             attributes: None,
             flow: None,
             place: Place::Child,
+            slow: None,
+            slo: None,
+            event: None,
             statistics: false,
             enabled: true,
         }
     }
 }
 
-pub(in crate::trace) struct Work {
-    core: Core,
+/// The core of a run: a clone of its operation's, or of a place in the code, which stays.
+pub(in crate::trace) enum Held {
+    Own(Core),
+    #[cfg_attr(not(feature = "macros"), allow(dead_code, reason = "only observed functions are such places"))]
+    Place(&'static Core),
+}
+
+impl Deref for Held {
+    type Target = Core;
+
+    fn deref(&self) -> &Core {
+        match self {
+            Self::Own(core) => core,
+            Self::Place(core) => core,
+        }
+    }
+}
+
+impl From<Core> for Held {
+    fn from(core: Core) -> Self {
+        Self::Own(core)
+    }
+}
+
+pub(crate) struct Work {
+    core: Held,
     /// Moves in and out of the task-local.
     context: Option<Context>,
     /// Nothing, unless it is sampled.
@@ -74,10 +108,10 @@ pub(in crate::trace) struct Work {
 
 impl Work {
     /// Begins below `starter`, the context in which the operation was asked for.
-    pub(in crate::trace) fn begin(core: Core, starter: Option<Context>) -> Self {
+    pub(in crate::trace) fn begin(core: impl Into<Held>, starter: Option<Context>) -> Self {
         let started = clock::now();
         let mut work = Self {
-            core,
+            core: core.into(),
             context: None,
             recording: None,
             started,
@@ -91,7 +125,7 @@ impl Work {
             work.is_over = true;
             return work;
         }
-        let core = &work.core;
+        let core = &*work.core;
         let mut context = core.context_of(starter.as_ref());
         let is_decided = core.place != Place::Root && context.origin().decided;
         let sampled = match is_decided {
@@ -119,7 +153,7 @@ impl Work {
     }
 
     /// Does some of the work.
-    pub(in crate::trace) fn run<R>(&mut self, work: impl FnOnce() -> R) -> R {
+    pub(crate) fn run<R>(&mut self, work: impl FnOnce() -> R) -> R {
         let begun = self.core.statistics.then(clock::now);
         let done = self.within(work);
         if let Some(begun) = begun {
@@ -130,7 +164,7 @@ impl Work {
     }
 
     /// Drops what did the work, in its context, and ends with what the judge says of the output.
-    pub(in crate::trace) fn finish_with<T>(&mut self, output: &T, judge: &impl Judge<T>, release: impl FnOnce()) {
+    pub(crate) fn finish_with<T>(&mut self, output: &T, judge: &impl Judge<T>, release: impl FnOnce()) {
         let error_type = self.within(|| {
             release();
             judge.error_type(output)
@@ -139,7 +173,7 @@ impl Work {
     }
 
     /// Does in its context what is no part of the work.
-    pub(in crate::trace) fn within<R>(&mut self, work: impl FnOnce() -> R) -> R {
+    pub(crate) fn within<R>(&mut self, work: impl FnOnce() -> R) -> R {
         self.inside = true;
         let done = context::enter(&mut self.context, work);
         self.inside = false;
@@ -153,12 +187,17 @@ impl Work {
 
     /// Ends with what the judge said.
     pub(in crate::trace) fn end(&mut self, error_type: Option<&'static str>) {
-        let outcome = if error_type.is_some() { Outcome::Error } else { Outcome::Ok };
-        self.finish(outcome, error_type);
+        self.finish(Outcome::of_error(error_type), error_type);
+    }
+
+    /// Whether there is a span to add to.
+    #[cfg(feature = "macros")]
+    pub(crate) fn is_recorded(&self) -> bool {
+        self.recording.is_some()
     }
 
     /// Adds to the span, if there is one.
-    pub(in crate::trace) fn note(&mut self, key: impl Into<Key>, value: impl Into<Value>) {
+    pub(crate) fn note(&mut self, key: impl Into<Key>, value: impl Into<Value>) {
         if let Some(Subject::Named { attributes, .. }) = self.recording.as_mut().map(|recording| &mut recording.subject)
         {
             attributes.push((key.into(), value.into()));
@@ -175,22 +214,51 @@ impl Work {
         if let Some(flow) = &self.core.flow {
             flow.step_ended(self.core.name.clone(), outcome, error_type);
         }
-        let error_type = error_type.map(ErrorType::Name);
+        let took = ended.saturating_duration_since(self.started);
+        let is_slow = self.core.slow.is_some_and(|slow| took > slow);
+        let met_slo = self.core.slo.and_then(|slo| met(slo, outcome, took));
         if let Some(report) = &self.core.report {
-            let took = ended.saturating_duration_since(self.started);
             let (name, report) = (&self.core.name, &**report);
-            context::enter(&mut self.context, || report.operation_ended(name, outcome, error_type, took));
+            let ended = Ended { outcome, error_type: error_type.map(ErrorType::Name), took, is_slow, met_slo };
+            context::enter(&mut self.context, || report.operation_ended(name, ended));
+        }
+        if self.recording.is_some() {
+            self.tell_end(outcome, error_type, is_slow, met_slo);
+        }
+        if let Some(mut recording) = self.recording.take() {
+            recording.ended = ended;
+            recording.verdict = Finish { outcome, ending: None, error_type: error_type.map(ErrorType::Name) };
+            self.core.spans.hand_over(recording);
+        }
+    }
+
+    /// What the span has besides outcome and duration.
+    fn tell_end(&mut self, outcome: Outcome, error_type: Option<&'static str>, is_slow: bool, met_slo: Option<bool>) {
+        if is_slow {
+            self.note("operation.slow", true);
+        }
+        if let Some(met) = met_slo {
+            self.note("operation.slo_met", met);
         }
         if self.core.statistics {
             let (polls, busy) = (self.polls, self.busy.as_secs_f64());
             self.note("operation.polls", polls);
             self.note("operation.busy_time", busy);
         }
-        if let Some(mut recording) = self.recording.take() {
-            recording.ended = ended;
-            recording.verdict = Finish { outcome, ending: None, error_type };
-            self.core.spans.hand_over(recording);
+        if let Some((event, context)) = self.core.event.clone().zip(self.context.as_ref()) {
+            let outcome = ("buttress.outcome", outcome.as_str());
+            let error_type = error_type.map(|error_type| ("error.type", error_type));
+            context.add_event(event, [outcome].into_iter().chain(error_type));
         }
+    }
+}
+
+/// Whether the objective was met; none when nobody can tell, because the caller did not wait for as long.
+fn met(slo: Duration, outcome: Outcome, took: Duration) -> Option<bool> {
+    match outcome {
+        Outcome::Ok => Some(took <= slo),
+        Outcome::Cancelled if took <= slo => None,
+        _ => Some(false),
     }
 }
 
