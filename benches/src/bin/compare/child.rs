@@ -38,7 +38,11 @@ pub fn serve(case: &Case) {
                 subject.settle();
                 both(subject.as_ref(), WARM_UP, calls_at_once(case)).unwrap_or(f64::NAN)
             }
-            _ => return,
+            Ok(line) => match line.strip_prefix("bytes ").and_then(|requests| requests.parse().ok()) {
+                Some(requests) => subject.bytes_in_flight(requests),
+                None => return,
+            },
+            Err(_) => return,
         };
         println!("{answer}");
     }
@@ -110,9 +114,14 @@ pub struct Figures {
 
 impl Child {
     pub fn of(case: &Case) -> Self {
+        Self::with(&["--serve", case.name, case.subject])
+    }
+
+    /// This program with these arguments.
+    pub fn with(arguments: &[&str]) -> Self {
         let this = std::env::current_exe().expect("this program has a path");
         let mut process = Command::new(this)
-            .args(["--serve", case.name, case.subject])
+            .args(arguments)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()
@@ -124,6 +133,11 @@ impl Child {
     pub fn ask(&mut self, what: &str) -> f64 {
         let questions = self.process.stdin.as_mut().expect("it is piped");
         writeln!(questions, "{what}").expect("the child reads");
+        self.told()
+    }
+
+    /// A number that it tells by itself.
+    pub fn told(&mut self) -> f64 {
         let mut answer = String::new();
         self.answers.read_line(&mut answer).expect("the child answers");
         answer.trim().parse().expect("the child answers with a number")
