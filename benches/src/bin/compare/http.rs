@@ -22,7 +22,7 @@ use generator::Connections;
 
 pub use server::serve;
 
-const ROUNDS: usize = 41;
+const ROUNDS: usize = 31;
 /// Requests of a round of throughput, and of one of latency.
 const MANY: usize = 4_096;
 const FEW: usize = 1_000;
