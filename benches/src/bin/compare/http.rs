@@ -29,9 +29,24 @@ const FEW: usize = 1_000;
 /// Between requests whose latency is measured.
 const EVERY: Duration = Duration::from_micros(100);
 
-/// In a trace that is sampled, or one request of ten.
-const SAMPLING: [(&str, &[&str], f64); 2] =
-    [("sampled", &["01"], 0.85), ("10pct", &["00", "00", "00", "00", "00", "00", "00", "00", "00", "01"], 0.90)];
+/// What is asked of all servers.
+struct Load {
+    name: &'static str,
+    /// The flags of traces that come in turn.
+    flags: &'static [&'static str],
+    /// Whether spans are sent as OTLP; otherwise the exporter forgets them.
+    sends: bool,
+    /// The part of the bare throughput that ours has to reach.
+    least: Option<f64>,
+}
+
+const TENTH: &[&str] = &["00", "00", "00", "00", "00", "00", "00", "00", "00", "01"];
+const LOADS: [Load; 4] = [
+    Load { name: "sampled", flags: &["01"], sends: false, least: Some(0.85) },
+    Load { name: "10pct", flags: TENTH, sends: false, least: Some(0.90) },
+    Load { name: "sampled.otlp", flags: &["01"], sends: true, least: None },
+    Load { name: "10pct.otlp", flags: TENTH, sends: true, least: None },
+];
 
 /// A server and what was seen of it.
 struct Asked {
@@ -56,58 +71,46 @@ pub fn print_ratios(json: bool) {
     };
     pin(cores.client);
     let collector = Collector::start();
-    let mut servers = Vec::new();
-    for (subject, _) in server::subjects() {
-        servers.push(Asked::start(subject, collector.port(), cores.server));
-    }
-    for (sampling, flags, least) in SAMPLING {
-        let requests: Vec<Vec<u8>> = flags.iter().map(|flags| request(flags)).collect();
+    for load in &LOADS {
+        let port = if load.sends { collector.port().to_string() } else { "none".to_owned() };
+        let mut servers = Vec::new();
+        for (subject, _) in server::subjects() {
+            servers.push(Asked::start(subject, &port, cores.server));
+        }
+        let requests: Vec<Vec<u8>> = load.flags.iter().map(|flags| request(flags)).collect();
         servers.iter_mut().for_each(|server| server.warm_up(&requests));
         for _ in 0..ROUNDS {
             servers.iter_mut().for_each(|server| server.round(&requests));
         }
-        show(json, sampling, least, &servers);
+        show(json, load, &servers);
     }
 }
 
 /// The bare one is the first.
-fn show(json: bool, sampling: &str, least: f64, servers: &[Asked]) {
+fn show(json: bool, load: &Load, servers: &[Asked]) {
+    let name = load.name;
     let (bare, stacked) = servers.split_first().expect("there is a bare one");
     for server in servers {
         let throughput = server.median(|round| MANY as f64 / round.processor);
-        print(
-            json,
-            &format!("http.{sampling}.throughput"),
-            server.subject,
-            throughput,
-            "requests/s of processor",
-            None,
-        );
+        print(json, &format!("http.{name}.throughput"), server.subject, throughput, "requests/s of processor", None);
         let busy = server.median(|round| round.processor / round.wall);
-        print(json, &format!("http.{sampling}.busy"), server.subject, busy, "of the core", None);
-        print(
-            json,
-            &format!("http.{sampling}.p99"),
-            server.subject,
-            server.median(|round| round.p99) * 1e6,
-            "us",
-            None,
-        );
+        print(json, &format!("http.{name}.busy"), server.subject, busy, "of the core", None);
+        print(json, &format!("http.{name}.p99"), server.subject, server.median(|round| round.p99) * 1e6, "us", None);
     }
     for server in stacked {
         let ratio = |of: fn(&Round) -> f64| {
             median(server.rounds.iter().zip(&bare.rounds).map(|(mine, bare)| of(mine) / of(bare)).collect())
         };
-        let show = |name: &str, value, limit| {
-            print_least(json, &format!("http.{sampling}.{name}"), server.subject, value, "of the bare", limit);
+        let show = |figure: &str, value, limit| {
+            print_least(json, &format!("http.{name}.{figure}"), server.subject, value, "of the bare", limit);
         };
-        let limit = (server.subject == "buttress").then_some(least);
+        let limit = load.least.filter(|_| server.subject == "buttress");
         show("throughput_ratio", 1.0 / ratio(|round| round.processor), limit);
         show("wall_ratio", 1.0 / ratio(|round| round.wall), None);
         show("p99_ratio", ratio(|round| round.p99), None);
         let exported: f64 = server.rounds.iter().map(|round| round.exported).sum();
         let asked = (ROUNDS * (MANY + FEW)) as f64;
-        print(json, &format!("http.{sampling}.exported"), server.subject, exported / asked, "spans a request", None);
+        print(json, &format!("http.{name}.exported"), server.subject, exported / asked, "spans a request", None);
     }
 }
 
@@ -118,14 +121,13 @@ fn request(flags: &str) -> Vec<u8> {
 }
 
 impl Asked {
-    fn start(subject: &'static str, collector: u16, core: usize) -> Self {
-        let mut child = Child::with(&["--http", subject, &collector.to_string(), &core.to_string()]);
+    fn start(subject: &'static str, collector: &str, core: usize) -> Self {
+        let mut child = Child::with(&["--http", subject, collector, &core.to_string()]);
         let port = child.told() as u16;
         Self { subject, child, connections: Connections::to(port, &request("00")), rounds: Vec::new() }
     }
 
     fn warm_up(&mut self, requests: &[Vec<u8>]) {
-        self.rounds.clear();
         self.connections.saturate(requests, 2 * MANY);
     }
 

@@ -6,7 +6,7 @@ use opentelemetry_instrumentation_tower::http::server::LayerBuilder;
 use tower_otel::{metrics, trace};
 use tracing::Level;
 
-use super::exporter::Encoder;
+use super::exporter::Exporter;
 use super::server::Stack;
 use crate::peers::install::{Spans, meter};
 use crate::peers::{AXUM, OTEL_TOWER, PICKED_FASTRACE, TOWER_OTEL};
@@ -14,20 +14,20 @@ use crate::peers::{AXUM, OTEL_TOWER, PICKED_FASTRACE, TOWER_OTEL};
 pub fn subjects() -> [(&'static str, Stack); 4] {
     [
         (AXUM, |app, collector| {
-            Spans::through_tracing(Encoder::to(collector));
+            Spans::through_tracing(Exporter::to(collector));
             app.layer(metrics::HttpLayer::server(&meter())).layer(OtelAxumLayer::default())
         }),
         (TOWER_OTEL, |app, collector| {
-            Spans::through_tracing(Encoder::to(collector));
+            Spans::through_tracing(Exporter::to(collector));
             app.layer(metrics::HttpLayer::server(&meter())).layer(trace::HttpLayer::server(Level::INFO))
         }),
         (OTEL_TOWER, |app, collector| {
-            Spans::of_the_sdk(Encoder::to(collector));
+            Spans::of_the_sdk(Exporter::to(collector));
             meter();
             app.layer(LayerBuilder::builder().build().expect("the defaults are valid"))
         }),
         (PICKED_FASTRACE, |app, collector| {
-            Spans::of_fastrace(Encoder::to(collector));
+            Spans::of_fastrace(Exporter::to(collector));
             app.layer(metrics::HttpLayer::server(&meter())).layer(FastraceServerLayer::default())
         }),
     ]

@@ -17,12 +17,12 @@ use rustix::time::{ClockId, clock_gettime};
 use tokio::net::TcpListener;
 use tower::layer::layer_fn;
 
-use super::exporter::{Encoder, exported};
+use super::exporter::{Exporter, exported};
 use super::pin;
 use crate::floor::{Floor, SERVER, Shared};
 
-/// Puts layers around the routes, whose spans go to the collector at this port.
-pub type Stack = fn(Router, u16) -> Router;
+/// Puts layers around the routes, whose spans go to the collector at this port, if there is one.
+pub type Stack = fn(Router, Option<u16>) -> Router;
 
 /// The bare one first.
 pub fn subjects() -> Vec<(&'static str, Stack)> {
@@ -34,22 +34,24 @@ pub fn subjects() -> Vec<(&'static str, Stack)> {
     own.into_iter().chain(peers).collect()
 }
 
-fn ours(app: Router, collector: u16) -> Router {
+fn ours(app: Router, collector: Option<u16>) -> Router {
     let settings = Settings::read("bench", |_| None).expect("the settings are fine");
     let resource = Resource::builder_empty().with_service_name("bench").build();
-    app.layer(Telemetry::new(settings).with_sink(ExportSink::new(Encoder::to(collector), resource)).server())
+    app.layer(Telemetry::new(settings).with_sink(ExportSink::new(Exporter::to(collector), resource)).server())
 }
 
-fn floor(app: Router, collector: u16) -> Router {
-    let (shared, encoder) = (Arc::new(Shared::new()), Encoder::to(collector));
+fn floor(app: Router, collector: Option<u16>) -> Router {
+    let (shared, exporter) = (Arc::new(Shared::new()), Exporter::to(collector));
     let spans = Arc::clone(&shared);
     thread::spawn(move || {
         loop {
             // Its queue is full after four times as long.
             thread::sleep(Duration::from_millis(4));
-            let batch: Vec<_> = std::iter::from_fn(|| spans.take()).map(|span| span.export()).collect();
-            if !batch.is_empty() {
-                encoder.send(batch);
+            let batch = std::iter::from_fn(|| spans.take());
+            if exporter.forgets() {
+                exporter.forget(batch.count());
+            } else {
+                exporter.take(batch.map(|span| span.export()).collect());
             }
         }
     });
@@ -60,7 +62,7 @@ fn floor(app: Router, collector: u16) -> Router {
 pub fn serve(subject: &str, collector: &str, core: &str) {
     pin(core.parse().expect("the number of a core"));
     let (_, stack) = subjects().into_iter().find(|(name, _)| *name == subject).expect("the name of a subject");
-    let collector = collector.parse().expect("a port");
+    let collector = collector.parse().ok();
     thread::spawn(move || {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("there are threads");
         runtime.block_on(async {
