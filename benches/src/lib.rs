@@ -83,13 +83,23 @@ pub fn nanoseconds(subjects: &mut [Timed], rounds: u32, calls: u32) -> Vec<f64> 
     least
 }
 
-/// One figure, as a line of a table or, with `--json`, as one object.
+/// One figure, as a line of a table or, with `--json`, as one object; what may be at most is its limit.
 pub fn print(json: bool, name: &str, subject: &str, value: f64, unit: &str, limit: Option<f64>) {
+    print_bound(json, name, subject, value, unit, limit.map(|limit| ("at most", limit)));
+}
+
+/// As [`print`], where the limit is what has to be reached.
+pub fn print_least(json: bool, name: &str, subject: &str, value: f64, unit: &str, limit: Option<f64>) {
+    print_bound(json, name, subject, value, unit, limit.map(|limit| ("at least", limit)));
+}
+
+fn print_bound(json: bool, name: &str, subject: &str, value: f64, unit: &str, bound: Option<(&str, f64)>) {
     if json {
-        let limit = limit.map_or("null".to_owned(), |limit| limit.to_string());
+        let limit = bound.map_or("null".to_owned(), |(_, limit)| limit.to_string());
         println!(r#"{{"name":"{name}","subject":"{subject}","value":{value},"unit":"{unit}","limit":{limit}}}"#);
     } else {
-        let limit = limit.map_or(String::new(), |limit| format!("  (at most {limit})"));
-        println!("{name:<36} {subject:<19} {value:>11.1} {unit}{limit}");
+        let limit = bound.map_or(String::new(), |(is, limit)| format!("  ({is} {limit})"));
+        let decimals = if value.abs() < 10.0 { 2 } else { 1 };
+        println!("{name:<36} {subject:<19} {value:>11.decimals$} {unit}{limit}");
     }
 }

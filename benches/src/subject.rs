@@ -12,4 +12,9 @@ pub trait Subject: Sync {
 
     /// Does what the calls have put off.
     fn settle(&self) {}
+
+    /// Of each of so many calls that are not answered; not a number where there is no such thing.
+    fn bytes_in_flight(&self, _calls: usize) -> f64 {
+        f64::NAN
+    }
 }

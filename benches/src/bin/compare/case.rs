@@ -1,10 +1,11 @@
 //! The rows: a name, who does it, which requests come, and how it is made.
 
 use std::sync::Arc;
+use std::task::{Context as TaskContext, Waker};
 
 use buttress::context::{Context, TraceContext, TraceFlags};
-use buttress_benches::finish;
 use buttress_benches::subject::{Body, Subject};
+use buttress_benches::{finish, held_bytes};
 use bytes::Bytes;
 use http::{Request, Response};
 use http_body_util::Full;
@@ -82,9 +83,10 @@ where
 
     fn enter(&self, body: &mut Body<'_>) {
         let (mut service, requests) = (self.service.clone(), self.kind.requests());
+        let mut turn = requests.iter().cycle();
         let mut run = || {
             body(&mut |times| {
-                for parts in requests.iter().cycle().take(times) {
+                for parts in turn.by_ref().take(times) {
                     call(&mut service, Request::from_parts(parts.clone(), Full::<Bytes>::default()));
                 }
             });
@@ -97,5 +99,18 @@ where
 
     fn settle(&self) {
         (self.settle)();
+    }
+
+    fn bytes_in_flight(&self, requests: usize) -> f64 {
+        let (mut service, parts) = (self.service.clone(), self.kind.requests());
+        let mut held = || {
+            let mut future = Box::pin(service.call(Request::from_parts(parts[0].clone(), Full::<Bytes>::default())));
+            assert!(future.as_mut().poll(&mut TaskContext::from_waker(Waker::noop())).is_pending());
+            future
+        };
+        // Once for what is made by the first call.
+        drop(held());
+        let (_held, bytes) = held_bytes(|| (0..requests).map(|_| held()).collect::<Vec<_>>());
+        bytes as f64 / requests as f64
     }
 }

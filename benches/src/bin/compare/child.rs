@@ -12,6 +12,10 @@ use crate::case::Case;
 /// Calls at a time: few where spans come of them, so that no queue fills up.
 const FEW: usize = 512;
 const MANY: usize = 1 << 13;
+/// Calls of each of two threads: so short a stretch that a busy machine seldom interrupts it.
+const AT_ONCE: usize = 256;
+/// How often they try to run at once in a round.
+const TRIES: usize = 8;
 /// Calls that valgrind sees.
 const COUNTED: usize = 1 << 12;
 /// Spans are taken away between them, too.
@@ -36,9 +40,13 @@ pub fn serve(case: &Case) {
             Ok("one") => alone_settled(subject.as_ref(), calls_at_once(case)),
             Ok("two") => {
                 subject.settle();
-                both(subject.as_ref(), WARM_UP, calls_at_once(case)).unwrap_or(f64::NAN)
+                (0..TRIES).find_map(|_| both(subject.as_ref(), AT_ONCE, AT_ONCE)).unwrap_or(f64::NAN)
             }
-            _ => return,
+            Ok(line) => match line.strip_prefix("bytes ").and_then(|requests| requests.parse().ok()) {
+                Some(requests) => subject.bytes_in_flight(requests),
+                None => return,
+            },
+            Err(_) => return,
         };
         println!("{answer}");
     }
@@ -110,9 +118,14 @@ pub struct Figures {
 
 impl Child {
     pub fn of(case: &Case) -> Self {
+        Self::with(&["--serve", case.name, case.subject])
+    }
+
+    /// This program with these arguments.
+    pub fn with(arguments: &[&str]) -> Self {
         let this = std::env::current_exe().expect("this program has a path");
         let mut process = Command::new(this)
-            .args(["--serve", case.name, case.subject])
+            .args(arguments)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()
@@ -124,6 +137,11 @@ impl Child {
     pub fn ask(&mut self, what: &str) -> f64 {
         let questions = self.process.stdin.as_mut().expect("it is piped");
         writeln!(questions, "{what}").expect("the child reads");
+        self.told()
+    }
+
+    /// A number that it tells by itself.
+    pub fn told(&mut self) -> f64 {
         let mut answer = String::new();
         self.answers.read_line(&mut answer).expect("the child answers");
         answer.trim().parse().expect("the child answers with a number")

@@ -1,9 +1,11 @@
 //! The same work written by hand for this one service: no options, no other protocols, nothing that is checked twice.
 //!
-//! What nobody can do without: read and check the three headers, keep them where handlers find them, make a span id, answer
-//! both ids; two readings of a clock, a histogram and what is in flight; outcomes and state of a circuit; a budget and a
-//! copy of the request's head; and for what is sampled a span in a queue.
+//! What nobody can do without: read and check traceparent, decide, make a span id, keep both ids where handlers find them,
+//! answer them in one header; two readings of a clock, a histogram and what is in flight; outcomes and state of a circuit; a
+//! budget and a copy of the request's head; and for what is sampled a span in a queue.
 
+#[cfg(feature = "http")]
+mod export;
 mod part;
 mod service;
 
@@ -13,12 +15,12 @@ use buttress_benches::subject::Subject;
 
 use crate::case::Case;
 use crate::requests::{Kind, bare};
-use service::{Floor, Shared};
+pub use service::{Floor, Shared};
 
-pub use part::{BREAKER, ECHO, INJECT, METRICS, PROPAGATE, RETRY, TRACE};
+use part::{BREAKER, ECHO, INJECT, METRICS, PROPAGATE, RETRY, TRACE};
 
 const FLOOR: &str = "floor";
-const SERVER: u8 = PROPAGATE | ECHO | TRACE | METRICS;
+pub const SERVER: u8 = PROPAGATE | ECHO | TRACE | METRICS;
 const STACK: u8 = SERVER | BREAKER | RETRY;
 const CLIENT: u8 = TRACE | METRICS | BREAKER | RETRY | INJECT;
 
@@ -50,11 +52,19 @@ pub fn cases() -> Vec<Case> {
     ]
 }
 
+/// Requests that are held.
+pub fn in_flight() -> Vec<Case> {
+    vec![
+        Case::new("bare.in_flight", "bare", Kind::Held, of::<0>),
+        Case::new("growth.in_flight", FLOOR, Kind::Held, of::<STACK>),
+    ]
+}
+
 fn of<const PARTS: u8>(case: &Case) -> Box<dyn Subject> {
     if PARTS == 0 {
-        return case.calling(bare());
+        return case.calling(bare(case.kind));
     }
     let shared = Arc::new(Shared::new());
-    let service = Floor::<_, PARTS>::new(bare(), Arc::clone(&shared));
-    case.settled(service, move || shared.drain())
+    let service = Floor::<_, PARTS>::new(bare(case.kind), Arc::clone(&shared));
+    case.settled(service, move || while shared.take().is_some() {})
 }

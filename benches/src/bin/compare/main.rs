@@ -1,13 +1,16 @@
 //! What the layers cost a request, beside the libraries that services use today and the same work written by hand.
 //!
 //! `cargo run --release --manifest-path benches/Cargo.toml --bin compare [-- --json] [--check|--record|--profile NAME SUBJECT]
-//! [counts|times]`
+//! [counts|times|growth|http]`
 
 mod baseline;
 mod case;
 mod child;
 mod floor;
 mod forget;
+mod growth;
+#[cfg(feature = "http")]
+mod http;
 mod limits;
 mod ours;
 #[cfg(feature = "peers")]
@@ -24,8 +27,9 @@ use requests::Kind;
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
 
-/// Rounds of each subject, which take turns.
-const ROUNDS: usize = 25;
+/// Rounds of each subject, which take turns: with one thread and with two.
+const ROUNDS: [usize; 2] = [25, 25];
+const ROUNDS_OF_GROWTH: [usize; 2] = [9, 0];
 
 fn cases() -> Vec<Case> {
     let mut cases = floor::cases();
@@ -39,7 +43,8 @@ fn main() {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let find = |name: &str, subject: &str| {
         let is_it = |case: &Case| case.name == name && case.subject == subject;
-        cases().into_iter().find(is_it).expect("the name and the subject of a row")
+        let mut all = cases().into_iter().chain(growth::cases()).chain(growth::in_flight());
+        all.find(is_it).expect("the name and the subject of a row")
     };
     match arguments.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
         ["--count", name, subject] => child::count(&find(name, subject)),
@@ -47,6 +52,8 @@ fn main() {
         ["--profile", name, subject] => child::profile(&find(name, subject)),
         ["--check"] => baseline::check(),
         ["--record"] => baseline::record(),
+        #[cfg(feature = "http")]
+        ["--http", subject, collector, core] => http::serve(subject, collector, core),
         others => tables(others),
     }
 }
@@ -56,10 +63,19 @@ fn tables(arguments: &[&str]) {
     let asked: Vec<&str> = arguments.iter().copied().filter(|argument| !argument.starts_with("--")).collect();
     let is_asked = |part| asked.is_empty() || asked.contains(&part);
     if is_asked("counts") {
-        counts(json);
+        counts(json, &cases());
     }
     if is_asked("times") {
-        times(json);
+        times(json, cases(), ROUNDS);
+    }
+    if is_asked("growth") {
+        counts(json, &growth::cases());
+        growth::bytes(json);
+        times(json, growth::cases(), ROUNDS_OF_GROWTH);
+    }
+    #[cfg(feature = "http")]
+    if is_asked("http") {
+        http::print_ratios(json);
     }
 }
 
@@ -67,8 +83,8 @@ fn is_bare(case: &Case) -> bool {
     case.subject == "bare"
 }
 
-fn counts(json: bool) {
-    over_bare(&cases(), &mut |case, over| {
+fn counts(json: bool, cases: &[Case]) {
+    over_bare(cases, &mut |case, over| {
         for (figure, value) in [("instructions", over.instructions), ("allocations", Some(over.allocations))] {
             let Some(value) = value else { continue };
             let limit = limits::of(case, figure);
@@ -77,29 +93,29 @@ fn counts(json: bool) {
     });
 }
 
-/// Shows each row what it takes over the bare service, which come first.
+/// Shows each row what it takes over the bare service, which comes before.
 fn over_bare(cases: &[Case], show: &mut dyn FnMut(&Case, Counts)) {
-    let mut bare: HashMap<&str, Counts> = HashMap::new();
+    let mut bare: HashMap<Kind, Counts> = HashMap::new();
     for case in cases {
         let counted = child::counts(case);
         if is_bare(case) {
             if counted.instructions.is_none() {
                 eprintln!("no valgrind, no instructions");
             }
-            bare.insert(case.kind.name(), counted);
+            bare.insert(case.kind, counted);
             continue;
         }
-        show(case, counted.over(&bare[case.kind.name()]));
+        show(case, counted.over(&bare[&case.kind]));
     }
 }
 
-fn times(json: bool) {
+fn times(json: bool, cases: Vec<Case>, [rounds, rounds_of_two]: [usize; 2]) {
     let mut children: Vec<(Case, Child)> =
-        cases().into_iter().map(|case| (Child::of(&case), case)).map(|(child, case)| (case, child)).collect();
-    for _ in 0..ROUNDS {
+        cases.into_iter().map(|case| (Child::of(&case), case)).map(|(child, case)| (case, child)).collect();
+    for _ in 0..rounds {
         children.iter_mut().for_each(|(_, child)| child.round());
     }
-    for _ in 0..ROUNDS {
+    for _ in 0..rounds_of_two {
         children.iter_mut().for_each(|(_, child)| child.round_of_two());
     }
     let figures: Vec<_> = children.into_iter().map(|(case, child)| (child.figures(), case)).collect();
@@ -116,6 +132,7 @@ fn times(json: bool) {
                 let limit = limits::of_two(case, ns);
                 print(json, &format!("{}.ns_2threads", case.name), case.subject, two - bare, "ns", limit);
             }
+            None if rounds_of_two == 0 => {}
             None => eprintln!("{} of {}: the threads hardly ever ran at once", case.name, case.subject),
         }
     }

@@ -43,6 +43,7 @@ pub fn cases() -> Vec<Case> {
         Case::new("trace.10pct", US, Tenth, trace),
         Case::new("trace.off", US, Sampled, trace_off),
         Case::new("propagate", US, Unsampled, propagate),
+        Case::new("propagate.one_header", US, Unsampled, propagate_one),
         Case::new("propagate.silent", US, Unsampled, propagate_silent),
         Case::new("metrics", US, Unsampled, metrics),
         Case::new("breaker", US, Unsampled, breaker),
@@ -71,34 +72,40 @@ fn off() -> Telemetry {
     telemetry("BUTTRESS_ENABLED", "false")
 }
 
+/// Requests that are held by the whole.
+pub fn in_flight() -> Case {
+    Case::new("growth.in_flight", US, Kind::Held, stack)
+}
+
 /// The whole: what a service that calls on has around each request.
 fn stack(case: &Case) -> Box<dyn Subject> {
     let (telemetry, settle) = exporting();
-    case.settled(whole(&telemetry), settle)
+    case.settled(whole(case, &telemetry), settle)
 }
 
 fn stack_off(case: &Case) -> Box<dyn Subject> {
-    case.calling(whole(&off()))
+    case.calling(whole(case, &off()))
 }
 
 fn whole(
+    case: &Case,
     telemetry: &Telemetry,
 ) -> impl Service<Ask, Response = Response<impl Body + 'static>> + Clone + Send + Sync + 'static {
     ServiceBuilder::new()
         .layer(telemetry.server())
         .layer(RetryLayer::new())
         .layer(CircuitBreakerLayer::new("backend"))
-        .service(bare())
+        .service(bare(case.kind))
 }
 
 /// Propagation, tracing and metrics.
 fn server(case: &Case) -> Box<dyn Subject> {
     let (telemetry, settle) = exporting();
-    case.settled(telemetry.server().layer(bare()), settle)
+    case.settled(telemetry.server().layer(bare(case.kind)), settle)
 }
 
 fn server_off(case: &Case) -> Box<dyn Subject> {
-    case.calling(off().server().layer(bare()))
+    case.calling(off().server().layer(bare(case.kind)))
 }
 
 /// Retry, breaker, tracing, metrics, injection.
@@ -107,43 +114,48 @@ fn client(case: &Case) -> Box<dyn Subject> {
     // What is served while it calls has been sampled by nobody yet.
     let sampler = if case.records() { Sampler::always_on() } else { Sampler::always_off() };
     let telemetry = telemetry.with_sampler(sampler);
-    case.settled(telemetry.client("backend").service(bare()), settle)
+    case.settled(telemetry.client("backend").service(bare(case.kind)), settle)
 }
 
 fn client_off(case: &Case) -> Box<dyn Subject> {
-    case.calling(off().client("backend").service(bare()))
+    case.calling(off().client("backend").service(bare(case.kind)))
 }
 
 /// With propagation, which the peers' layers do too.
 fn trace(case: &Case) -> Box<dyn Subject> {
     let (telemetry, settle) = exporting();
     let observers = (telemetry.propagate().observer(), telemetry.trace().observer());
-    case.settled(ObserveLayer::server(observers).layer(bare()), settle)
+    case.settled(ObserveLayer::server(observers).layer(bare(case.kind)), settle)
 }
 
 fn trace_off(case: &Case) -> Box<dyn Subject> {
     let telemetry = off();
     let layers = ServiceBuilder::new().layer(telemetry.propagate()).layer(telemetry.trace());
-    case.calling(layers.service(bare()))
+    case.calling(layers.service(bare(case.kind)))
 }
 
 fn propagate(case: &Case) -> Box<dyn Subject> {
-    case.calling(PropagateLayer::new().layer(bare()))
+    case.calling(PropagateLayer::new().layer(bare(case.kind)))
+}
+
+/// With both ids in one header of the answer instead of two.
+fn propagate_one(case: &Case) -> Box<dyn Subject> {
+    case.calling(PropagateLayer::new().echo(false).server_timing(true).layer(bare(case.kind)))
 }
 
 /// Without the ids in the answer.
 fn propagate_silent(case: &Case) -> Box<dyn Subject> {
-    case.calling(PropagateLayer::new().echo(false).layer(bare()))
+    case.calling(PropagateLayer::new().echo(false).layer(bare(case.kind)))
 }
 
 fn metrics(case: &Case) -> Box<dyn Subject> {
-    case.calling(RequestMetricsLayer::server(&Registry::new()).layer(bare()))
+    case.calling(RequestMetricsLayer::server(&Registry::new()).layer(bare(case.kind)))
 }
 
 fn breaker(case: &Case) -> Box<dyn Subject> {
-    case.calling(CircuitBreakerLayer::new("backend").layer(bare()))
+    case.calling(CircuitBreakerLayer::new("backend").layer(bare(case.kind)))
 }
 
 fn retry(case: &Case) -> Box<dyn Subject> {
-    case.calling(RetryLayer::new().layer(bare()))
+    case.calling(RetryLayer::new().layer(bare(case.kind)))
 }

@@ -1,7 +1,7 @@
 //! The libraries that services use today, each in the way that its documentation shows.
 
 mod circuits;
-mod install;
+pub mod install;
 mod retries;
 
 use axum_tracing_opentelemetry::middleware::OtelAxumLayer;
@@ -15,20 +15,21 @@ use tower_otel::{metrics, trace};
 use tracing::Level;
 
 use crate::case::Case;
+use crate::forget::Forget;
 use crate::requests::{Kind, bare};
 use install::{Spans, meter};
 use retries::Repeat;
 
-const AXUM: &str = "axum-tracing-opentelemetry";
-const TOWER_OTEL: &str = "tower-otel";
-const OTEL_TOWER: &str = "opentelemetry-instrumentation-tower";
+pub const AXUM: &str = "axum-tracing-opentelemetry";
+pub const TOWER_OTEL: &str = "tower-otel";
+pub const OTEL_TOWER: &str = "opentelemetry-instrumentation-tower";
 const FASTRACE: &str = "fastrace-tower";
 const TOWER_HTTP: &str = "tower-http";
 const RESILIENCE: &str = "tower-resilience";
 /// opentelemetry-instrumentation-tower, recloser, tower::retry.
 const PICKED: &str = "picked by hand";
 /// fastrace-tower, tower-otel's metrics, recloser, tower::retry.
-const PICKED_FASTRACE: &str = "picked with fastrace";
+pub const PICKED_FASTRACE: &str = "picked with fastrace";
 
 /// With spans or not: each trace library in the four ways.
 macro_rules! traced {
@@ -49,33 +50,43 @@ pub fn cases() -> Vec<Case> {
         Case::new("trace.10pct", FASTRACE, Tenth, fastrace_trace),
         // It does not look at the caller's trace.
         Case::new("trace.sampled", TOWER_HTTP, Sampled, tower_http_trace),
-        Case::new("trace.off", AXUM, Sampled, |case| case.calling(OtelAxumLayer::default().layer(bare()))),
+        Case::new("trace.off", AXUM, Sampled, |case| case.calling(OtelAxumLayer::default().layer(bare(case.kind)))),
         Case::new("trace.off", TOWER_OTEL, Sampled, |case| {
-            case.calling(trace::HttpLayer::server(Level::INFO).layer(bare()))
+            case.calling(trace::HttpLayer::server(Level::INFO).layer(bare(case.kind)))
         }),
         Case::new("trace.off", OTEL_TOWER, Sampled, |case| {
             let layer = LayerBuilder::builder().with_metrics(false).build().expect("the defaults are valid");
-            case.calling(layer.layer(bare()))
+            case.calling(layer.layer(bare(case.kind)))
         }),
-        Case::new("trace.off", FASTRACE, Sampled, |case| case.calling(FastraceServerLayer::default().layer(bare()))),
-        Case::new("trace.off", TOWER_HTTP, Sampled, |case| case.calling(TraceLayer::new_for_http().layer(bare()))),
+        Case::new("trace.off", FASTRACE, Sampled, |case| {
+            case.calling(FastraceServerLayer::default().layer(bare(case.kind)))
+        }),
+        Case::new("trace.off", TOWER_HTTP, Sampled, |case| {
+            case.calling(TraceLayer::new_for_http().layer(bare(case.kind)))
+        }),
         Case::new("metrics", TOWER_OTEL, Unsampled, |case| {
-            case.calling(metrics::HttpLayer::server(&meter()).layer(bare()))
+            case.calling(metrics::HttpLayer::server(&meter()).layer(bare(case.kind)))
         }),
         Case::new("metrics", OTEL_TOWER, Unsampled, |case| {
             meter();
             let layer = LayerBuilder::builder().with_tracing(false).build().expect("the defaults are valid");
-            case.calling(layer.layer(bare()))
+            case.calling(layer.layer(bare(case.kind)))
         }),
-        Case::new("breaker", RESILIENCE, Unsampled, |case| case.calling(circuits::tower_resilience().layer(bare()))),
-        Case::new("breaker", "recloser", Unsampled, |case| case.calling(circuits::recloser(bare()))),
-        Case::new("breaker", "failsafe", Unsampled, |case| case.calling(circuits::failsafe(bare()))),
-        Case::new("retry", RESILIENCE, Unsampled, |case| case.calling(retries::tower_resilience().layer(bare()))),
-        Case::new("retry", "tower::retry", Unsampled, |case| case.calling(Retry::new(Repeat::new(), bare()))),
+        Case::new("breaker", RESILIENCE, Unsampled, |case| {
+            case.calling(circuits::tower_resilience().layer(bare(case.kind)))
+        }),
+        Case::new("breaker", "recloser", Unsampled, |case| case.calling(circuits::recloser(bare(case.kind)))),
+        Case::new("breaker", "failsafe", Unsampled, |case| case.calling(circuits::failsafe(bare(case.kind)))),
+        Case::new("retry", RESILIENCE, Unsampled, |case| {
+            case.calling(retries::tower_resilience().layer(bare(case.kind)))
+        }),
+        Case::new("retry", "tower::retry", Unsampled, |case| case.calling(Retry::new(Repeat::new(), bare(case.kind)))),
         Case::new("retry.not_retryable", RESILIENCE, Post, |case| {
-            case.calling(retries::tower_resilience().layer(bare()))
+            case.calling(retries::tower_resilience().layer(bare(case.kind)))
         }),
-        Case::new("retry.not_retryable", "tower::retry", Post, |case| case.calling(Retry::new(Repeat::new(), bare()))),
+        Case::new("retry.not_retryable", "tower::retry", Post, |case| {
+            case.calling(Retry::new(Repeat::new(), bare(case.kind)))
+        }),
     ];
     cases.extend(traced!("trace", AXUM, axum_trace));
     cases.extend(traced!("trace", TOWER_OTEL, tower_otel_trace));
@@ -93,108 +104,125 @@ pub fn cases() -> Vec<Case> {
     cases
 }
 
+/// Requests that are held by the usual stacks.
+pub fn in_flight() -> Vec<Case> {
+    let name = "growth.in_flight";
+    vec![
+        Case::new(name, AXUM, Kind::Held, axum_stack),
+        Case::new(name, TOWER_OTEL, Kind::Held, tower_otel_stack),
+        Case::new(name, OTEL_TOWER, Kind::Held, otel_tower_stack),
+        Case::new(name, PICKED, Kind::Held, picked_stack),
+        Case::new(name, PICKED_FASTRACE, Kind::Held, fastrace_stack),
+    ]
+}
+
+/// The two that read a baggage.
+pub fn propagating(name: &'static str, kind: Kind) -> Vec<Case> {
+    vec![Case::new(name, AXUM, kind, axum_trace), Case::new(name, OTEL_TOWER, kind, otel_tower_trace)]
+}
+
 fn axum_trace(case: &Case) -> Box<dyn Subject> {
-    let spans = Spans::through_tracing();
-    case.settled(OtelAxumLayer::default().layer(bare()), move || spans.settle())
+    let spans = Spans::through_tracing(Forget);
+    case.settled(OtelAxumLayer::default().layer(bare(case.kind)), move || spans.settle())
 }
 
 fn axum_server(case: &Case) -> Box<dyn Subject> {
-    let spans = Spans::through_tracing();
+    let spans = Spans::through_tracing(Forget);
     let layers = ServiceBuilder::new().layer(OtelAxumLayer::default()).layer(metrics::HttpLayer::server(&meter()));
-    case.settled(layers.service(bare()), move || spans.settle())
+    case.settled(layers.service(bare(case.kind)), move || spans.settle())
 }
 
 fn axum_stack(case: &Case) -> Box<dyn Subject> {
-    let spans = Spans::through_tracing();
+    let spans = Spans::through_tracing(Forget);
     let service = ServiceBuilder::new()
         .layer(OtelAxumLayer::default())
         .layer(metrics::HttpLayer::server(&meter()))
         .retry(Repeat::new())
         .layer(circuits::tower_resilience())
-        .service(bare());
+        .service(bare(case.kind));
     case.settled(service, move || spans.settle())
 }
 
 fn tower_otel_trace(case: &Case) -> Box<dyn Subject> {
-    let spans = Spans::through_tracing();
-    case.settled(trace::HttpLayer::server(Level::INFO).layer(bare()), move || spans.settle())
+    let spans = Spans::through_tracing(Forget);
+    case.settled(trace::HttpLayer::server(Level::INFO).layer(bare(case.kind)), move || spans.settle())
 }
 
 fn tower_otel_server(case: &Case) -> Box<dyn Subject> {
-    let spans = Spans::through_tracing();
+    let spans = Spans::through_tracing(Forget);
     let layers =
         ServiceBuilder::new().layer(trace::HttpLayer::server(Level::INFO)).layer(metrics::HttpLayer::server(&meter()));
-    case.settled(layers.service(bare()), move || spans.settle())
+    case.settled(layers.service(bare(case.kind)), move || spans.settle())
 }
 
 fn tower_otel_stack(case: &Case) -> Box<dyn Subject> {
-    let spans = Spans::through_tracing();
+    let spans = Spans::through_tracing(Forget);
     let service = ServiceBuilder::new()
         .layer(trace::HttpLayer::server(Level::INFO))
         .layer(metrics::HttpLayer::server(&meter()))
         .retry(Repeat::new())
         .layer(circuits::tower_resilience())
-        .service(bare());
+        .service(bare(case.kind));
     case.settled(service, move || spans.settle())
 }
 
 fn otel_tower_trace(case: &Case) -> Box<dyn Subject> {
-    let spans = Spans::of_the_sdk();
+    let spans = Spans::of_the_sdk(Forget);
     let layer = LayerBuilder::builder().with_metrics(false).build().expect("the defaults are valid");
-    case.settled(layer.layer(bare()), move || spans.settle())
+    case.settled(layer.layer(bare(case.kind)), move || spans.settle())
 }
 
 fn otel_tower_server(case: &Case) -> Box<dyn Subject> {
-    let spans = Spans::of_the_sdk();
+    let spans = Spans::of_the_sdk(Forget);
     meter();
     let layer = LayerBuilder::builder().build().expect("the defaults are valid");
-    case.settled(layer.layer(bare()), move || spans.settle())
+    case.settled(layer.layer(bare(case.kind)), move || spans.settle())
 }
 
 fn otel_tower_stack(case: &Case) -> Box<dyn Subject> {
-    let spans = Spans::of_the_sdk();
+    let spans = Spans::of_the_sdk(Forget);
     meter();
     let service = ServiceBuilder::new()
         .layer(LayerBuilder::builder().build().expect("the defaults are valid"))
         .retry(Repeat::new())
         .layer(circuits::tower_resilience())
-        .service(bare());
+        .service(bare(case.kind));
     case.settled(service, move || spans.settle())
 }
 
 fn picked_stack(case: &Case) -> Box<dyn Subject> {
-    let spans = Spans::of_the_sdk();
+    let spans = Spans::of_the_sdk(Forget);
     meter();
     let service = ServiceBuilder::new()
         .layer(LayerBuilder::builder().build().expect("the defaults are valid"))
         .retry(Repeat::new())
-        .service(circuits::recloser(bare()));
+        .service(circuits::recloser(bare(case.kind)));
     case.settled(service, move || spans.settle())
 }
 
 fn fastrace_trace(case: &Case) -> Box<dyn Subject> {
-    let spans = Spans::of_fastrace();
-    case.settled(FastraceServerLayer::default().layer(bare()), move || spans.settle())
+    let spans = Spans::of_fastrace(Forget);
+    case.settled(FastraceServerLayer::default().layer(bare(case.kind)), move || spans.settle())
 }
 
 fn fastrace_server(case: &Case) -> Box<dyn Subject> {
-    let spans = Spans::of_fastrace();
+    let spans = Spans::of_fastrace(Forget);
     let layers =
         ServiceBuilder::new().layer(FastraceServerLayer::default()).layer(metrics::HttpLayer::server(&meter()));
-    case.settled(layers.service(bare()), move || spans.settle())
+    case.settled(layers.service(bare(case.kind)), move || spans.settle())
 }
 
 fn fastrace_stack(case: &Case) -> Box<dyn Subject> {
-    let spans = Spans::of_fastrace();
+    let spans = Spans::of_fastrace(Forget);
     let service = ServiceBuilder::new()
         .layer(FastraceServerLayer::default())
         .layer(metrics::HttpLayer::server(&meter()))
         .retry(Repeat::new())
-        .service(circuits::recloser(bare()));
+        .service(circuits::recloser(bare(case.kind)));
     case.settled(service, move || spans.settle())
 }
 
 fn tower_http_trace(case: &Case) -> Box<dyn Subject> {
-    let spans = Spans::through_tracing();
-    case.settled(TraceLayer::new_for_http().layer(bare()), move || spans.settle())
+    let spans = Spans::through_tracing(Forget);
+    case.settled(TraceLayer::new_for_http().layer(bare(case.kind)), move || spans.settle())
 }

@@ -1,13 +1,12 @@
 //! The parts of the floor, each as few lines as it takes.
 
 use std::cell::Cell;
-use std::sync::Arc;
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue};
 
 pub const PROPAGATE: u8 = 1;
-/// The ids in the answer.
+/// Both ids in a header of the answer.
 pub const ECHO: u8 = 2;
 pub const TRACE: u8 = 4;
 pub const METRICS: u8 = 8;
@@ -17,70 +16,63 @@ pub const RETRY: u8 = 32;
 pub const INJECT: u8 = 64;
 
 const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
-const TRACESTATE: HeaderName = HeaderName::from_static("tracestate");
-const BAGGAGE: HeaderName = HeaderName::from_static("baggage");
-const X_TRACE_ID: HeaderName = HeaderName::from_static("x-trace-id");
-const X_SPAN_ID: HeaderName = HeaderName::from_static("x-span-id");
+const TRACERESPONSE: HeaderName = HeaderName::from_static("traceresponse");
 
 thread_local! {
-    static CURRENT: Cell<Option<Arc<Context>>> = const { Cell::new(None) };
+    static CURRENT: Cell<Option<Context>> = const { Cell::new(None) };
     static RANDOM: Cell<u64> = const { Cell::new(0x9e37_79b9_7f4a_7c15) };
 }
 
-/// What handlers may ask for.
-#[expect(dead_code, reason = "the bare service does not ask")]
+/// What handlers may ask for. Trace state and baggage stay in the headers, where they find them too.
+#[derive(Clone, Copy)]
 pub struct Context {
     pub trace_id: [u8; 16],
     pub span_id: [u8; 8],
+    #[cfg_attr(not(feature = "http"), expect(dead_code, reason = "the bare service does not ask"))]
     pub parent: [u8; 8],
     pub sampled: bool,
-    pub tracestate: Option<HeaderValue>,
-    pub baggage: Option<HeaderValue>,
 }
 
 impl Context {
-    pub fn extract(headers: &HeaderMap) -> Arc<Self> {
-        let (trace_id, parent, sampled) = headers.get(&TRACEPARENT).and_then(traceparent).unwrap_or_default();
-        let visible = |value: &&HeaderValue| value.len() <= 8192 && value.to_str().is_ok();
-        Arc::new(Self {
-            trace_id,
-            span_id: random().to_be_bytes(),
-            parent,
-            sampled,
-            tracestate: headers.get(&TRACESTATE).filter(visible).cloned(),
-            baggage: headers.get(&BAGGAGE).filter(visible).cloned(),
-        })
+    pub fn extract(headers: &HeaderMap) -> Self {
+        let received = headers.get(&TRACEPARENT).and_then(traceparent);
+        let Some((trace_id, parent, sampled)) = received else { return Self::root(false) };
+        Self { trace_id, span_id: random().to_be_bytes(), parent, sampled }
     }
 
-    pub fn root(sampled: bool) -> Arc<Self> {
+    pub fn root(sampled: bool) -> Self {
         let mut trace_id = [1; 16];
         trace_id[..8].copy_from_slice(&random().to_be_bytes());
-        let span_id = random().to_be_bytes();
-        Arc::new(Self { trace_id, span_id, parent: [0; 8], sampled, tracestate: None, baggage: None })
+        Self { trace_id, span_id: random().to_be_bytes(), parent: [0; 8], sampled }
     }
 
+    /// Both ids in one header.
     pub fn echo(&self, headers: &mut HeaderMap) {
-        headers.insert(X_TRACE_ID, ascii(&hex::<16, 32>(self.trace_id)));
-        headers.insert(X_SPAN_ID, ascii(&hex::<8, 16>(self.span_id)));
+        headers.insert(TRACERESPONSE, self.encode());
     }
 
     pub fn inject(&self, headers: &mut HeaderMap) {
+        headers.insert(TRACEPARENT, self.encode());
+    }
+
+    fn encode(&self) -> HeaderValue {
         let mut value = *b"00-00000000000000000000000000000000-0000000000000000-00";
-        value[3..35].copy_from_slice(&hex::<16, 32>(self.trace_id));
-        value[36..52].copy_from_slice(&hex::<8, 16>(self.span_id));
+        hex(&self.trace_id, &mut value[3..35]);
+        hex(&self.span_id, &mut value[36..52]);
         value[54] = b'0' + u8::from(self.sampled);
-        headers.insert(TRACEPARENT, ascii(&value));
+        HeaderValue::from_maybe_shared(Bytes::copy_from_slice(&value)).expect("hex digits are valid in a header")
     }
 }
 
 /// Runs with this context where handlers look for it.
-pub fn enter<R>(context: &mut Option<Arc<Context>>, work: impl FnOnce() -> R) -> R {
+#[inline]
+pub fn enter<R>(context: Option<Context>, work: impl FnOnce() -> R) -> R {
     if context.is_none() {
         return work();
     }
-    let before = CURRENT.replace(context.take());
+    let before = CURRENT.replace(context);
     let result = work();
-    *context = CURRENT.replace(before);
+    CURRENT.set(before);
     result
 }
 
@@ -90,43 +82,45 @@ fn traceparent(value: &HeaderValue) -> Option<([u8; 16], [u8; 8], bool)> {
         return None;
     }
     let (trace_id, span_id) = (unhex(&value[3..35])?, unhex(&value[36..52])?);
-    let [flags] = unhex::<1>(&value[53..])?;
+    let [.., flags] = unhex::<4>(&[b'0', b'0', b'0', b'0', b'0', b'0', value[53], value[54]])?;
     (trace_id != [0; 16] && span_id != [0; 8]).then_some((trace_id, span_id, flags & 1 == 1))
 }
 
+/// Eight digits at a time; lower case only.
 fn unhex<const N: usize>(digits: &[u8]) -> Option<[u8; N]> {
     let mut bytes = [0; N];
-    let mut seen = 0;
-    for (byte, pair) in bytes.iter_mut().zip(digits.chunks_exact(2)) {
-        let (high, low) = (VALUES[usize::from(pair[0])], VALUES[usize::from(pair[1])]);
-        seen |= high | low;
-        *byte = high << 4 | low & 15;
+    let mut wrong = 0;
+    for (four, eight) in bytes.as_chunks_mut::<4>().0.iter_mut().zip(digits.as_chunks::<8>().0) {
+        let eight = u64::from_le_bytes(*eight);
+        let nibbles = (eight & each(0x0f)) + ((eight >> 6) & each(1)) * 9;
+        wrong |= (nibbles & each(0xf0)) | (digits_of(nibbles) ^ eight);
+        let pairs = (nibbles & HIGH) << 4 | (nibbles >> 8) & HIGH;
+        let twos = (pairs | pairs >> 8) & 0x0000_ffff_0000_ffff;
+        *four = ((twos | twos >> 16) as u32).to_le_bytes();
     }
-    (seen < 16).then_some(bytes)
+    (wrong == 0).then_some(bytes)
 }
 
-/// Of lower-case hex digits; 16 for all else.
-static VALUES: [u8; 256] = {
-    let mut values = [16; 256];
-    let mut digit = 0;
-    while digit < 16 {
-        values[b"0123456789abcdef"[digit] as usize] = digit as u8;
-        digit += 1;
+fn hex(bytes: &[u8], digits: &mut [u8]) {
+    for (four, eight) in bytes.as_chunks::<4>().0.iter().zip(digits.as_chunks_mut::<8>().0) {
+        let four = u64::from(u32::from_le_bytes(*four));
+        let twos = (four | four << 16) & 0x0000_ffff_0000_ffff;
+        let pairs = (twos | twos << 8) & 0x00ff_00ff_00ff_00ff;
+        *eight = digits_of((pairs >> 4) & HIGH | (pairs & HIGH) << 8).to_le_bytes();
     }
-    values
-};
-
-fn hex<const N: usize, const DIGITS: usize>(bytes: [u8; N]) -> [u8; DIGITS] {
-    let mut digits = [0; DIGITS];
-    for (pair, byte) in digits.chunks_exact_mut(2).zip(bytes) {
-        pair[0] = b"0123456789abcdef"[usize::from(byte >> 4)];
-        pair[1] = b"0123456789abcdef"[usize::from(byte & 15)];
-    }
-    digits
 }
 
-fn ascii(digits: &[u8]) -> HeaderValue {
-    HeaderValue::from_maybe_shared(Bytes::copy_from_slice(digits)).expect("hex digits are valid in a header")
+/// The places of the first digits of bytes.
+const HIGH: u64 = 0x000f_000f_000f_000f;
+
+const fn each(byte: u8) -> u64 {
+    u64::from_ne_bytes([byte; 8])
+}
+
+/// Of eight nibbles: the digits, and from ten on the letters.
+const fn digits_of(nibbles: u64) -> u64 {
+    let letters = ((nibbles + each(6)) >> 4) & each(1);
+    nibbles + each(b'0') + letters * (b'a' - 10 - b'0') as u64
 }
 
 /// Xorshift (Marsaglia, "Xorshift RNGs", 2003).

@@ -8,7 +8,7 @@ use std::task::{Context as TaskContext, Poll, ready};
 use std::time::Instant;
 
 use crossbeam_queue::ArrayQueue;
-use http::{HeaderMap, Method, Request, Response, request};
+use http::{HeaderName, HeaderValue, Method, Request, Response, Uri, header, request};
 use http_body::{Body, Frame, SizeHint};
 use pin_project_lite::pin_project;
 use tower::Service;
@@ -34,28 +34,25 @@ pub struct Shared {
     spans: ArrayQueue<Box<Span>>,
 }
 
-/// What is kept of a request that is sampled.
-#[expect(dead_code, reason = "an exporter would read it")]
-struct Span {
-    context: Option<Arc<Context>>,
-    method: Method,
-    path: String,
-    query: Option<String>,
-    host: Option<String>,
-    agent: Option<String>,
-    started: Instant,
-    ended: Option<Instant>,
-    status: u16,
+/// What is kept of a request that is sampled; its texts are counted, not copied.
+#[cfg_attr(not(feature = "http"), expect(dead_code, reason = "an exporter reads it"))]
+pub struct Span {
+    pub context: Context,
+    pub method: Method,
+    pub uri: Uri,
+    pub host: Option<HeaderValue>,
+    pub agent: Option<HeaderValue>,
+    pub started: Instant,
+    pub ended: Instant,
+    pub status: u16,
 }
 
 /// What is done once, at the end or when the request is dropped.
 pub struct Ending<const PARTS: u8> {
     shared: Arc<Shared>,
-    started: Instant,
+    started: Option<Instant>,
     span: Option<Box<Span>>,
     status: u16,
-    /// For a repeat, had it failed.
-    _kept: Option<request::Parts>,
 }
 
 impl Shared {
@@ -72,13 +69,18 @@ impl Shared {
         }
     }
 
-    /// As an exporter does.
-    pub fn drain(&self) {
-        while self.spans.pop().is_some() {}
+    /// For an exporter.
+    pub fn take(&self) -> Option<Box<Span>> {
+        self.spans.pop()
     }
 }
 
 impl<S, const PARTS: u8> Floor<S, PARTS> {
+    /// Whether anything asks for the time.
+    const IS_TIMED: bool = PARTS & (TRACE | METRICS | BREAKER) != 0;
+    /// Whether anything is done at the end.
+    const ENDS: bool = Self::IS_TIMED || PARTS & RETRY != 0;
+
     pub fn new(inner: S, shared: Arc<Shared>) -> Self {
         Self { inner, shared }
     }
@@ -99,7 +101,7 @@ where
 
     fn call(&mut self, mut request: Request<B>) -> Self::Future {
         let shared = &self.shared;
-        let mut context = match PARTS {
+        let context = match PARTS {
             _ if PARTS & PROPAGATE != 0 => Some(Context::extract(request.headers())),
             _ if PARTS & INJECT != 0 => Some(Context::root(buttress::context::with_current(|current| {
                 current.is_some_and(buttress::context::Context::is_sampled)
@@ -111,22 +113,18 @@ where
             shared.in_flight.fetch_add(1, Relaxed);
         }
         let repeats = PARTS & RETRY != 0 && is_idempotent(request.method()) && shared.tokens.load(Relaxed) > 0;
-        let started = Instant::now();
-        let sampled = PARTS & TRACE != 0 && context.as_ref().is_some_and(|context| context.sampled);
-        let ending = Ending {
-            shared: Arc::clone(shared),
-            started,
-            span: sampled.then(|| Box::new(Span::of(&context, &request, started))),
-            status: 0,
-            _kept: repeats.then(|| head_of(&request)),
-        };
+        let kept = repeats.then(|| head_of(&request));
+        let started = Self::IS_TIMED.then(Instant::now);
+        let sampled = context.filter(|context| PARTS & TRACE != 0 && context.sampled);
+        let span = sampled.zip(started).map(|(context, started)| Box::new(Span::of(context, &request, started)));
+        let ending = Self::ENDS.then(|| Ending { shared: Arc::clone(shared), started, span, status: 0 });
         if PARTS & INJECT != 0
             && let Some(context) = &context
         {
             context.inject(request.headers_mut());
         }
-        let inner = enter(&mut context, || self.inner.call(request));
-        FloorFuture { inner, context, ending: Some(ending) }
+        let inner = enter(context, || self.inner.call(request));
+        FloorFuture { inner, context, kept, ending }
     }
 }
 
@@ -145,18 +143,16 @@ fn head_of<B>(request: &Request<B>) -> request::Parts {
 }
 
 impl Span {
-    fn of<B>(context: &Option<Arc<Context>>, request: &Request<B>, started: Instant) -> Self {
-        let text =
-            |headers: &HeaderMap, name| headers.get(name).and_then(|value| value.to_str().ok()).map(str::to_owned);
+    fn of<B>(context: Context, request: &Request<B>, started: Instant) -> Self {
+        let header = |name: HeaderName| request.headers().get(name).cloned();
         Self {
-            context: context.clone(),
+            context,
             method: request.method().clone(),
-            path: request.uri().path().to_owned(),
-            query: request.uri().query().map(str::to_owned),
-            host: text(request.headers(), http::header::HOST),
-            agent: text(request.headers(), http::header::USER_AGENT),
+            uri: request.uri().clone(),
+            host: header(header::HOST),
+            agent: header(header::USER_AGENT),
             started,
-            ended: None,
+            ended: started,
             status: 0,
         }
     }
@@ -165,12 +161,18 @@ impl Span {
 impl<const PARTS: u8> Drop for Ending<PARTS> {
     fn drop(&mut self) {
         let shared = &self.shared;
-        let now = if PARTS & (TRACE | METRICS | BREAKER) == 0 { self.started } else { Instant::now() };
-        if PARTS & METRICS != 0 {
-            let micros = (now - self.started).as_micros() as u64;
-            shared.buckets[(64 - micros.leading_zeros() as usize).min(31)].fetch_add(1, Relaxed);
-            shared.sum.fetch_add(micros, Relaxed);
-            shared.in_flight.fetch_sub(1, Relaxed);
+        if let Some(started) = self.started {
+            let now = Instant::now();
+            if PARTS & METRICS != 0 {
+                let micros = (now - started).as_micros() as u64;
+                shared.buckets[(64 - micros.leading_zeros() as usize).min(31)].fetch_add(1, Relaxed);
+                shared.sum.fetch_add(micros, Relaxed);
+                shared.in_flight.fetch_sub(1, Relaxed);
+            }
+            if let Some(mut span) = self.span.take() {
+                (span.ended, span.status) = (now, self.status);
+                let _ = shared.spans.push(span);
+            }
         }
         if PARTS & BREAKER != 0 {
             let counter = if self.status < 500 { &shared.successes } else { &shared.failures };
@@ -179,10 +181,6 @@ impl<const PARTS: u8> Drop for Ending<PARTS> {
         if PARTS & RETRY != 0 && self.status < 500 && shared.tokens.load(Relaxed) < 1000 {
             shared.tokens.fetch_add(1, Relaxed);
         }
-        if let Some(mut span) = self.span.take() {
-            (span.ended, span.status) = (Some(now), self.status);
-            let _ = shared.spans.push(span);
-        }
     }
 }
 
@@ -190,7 +188,9 @@ pin_project! {
     pub struct FloorFuture<F, E> {
         #[pin]
         inner: F,
-        context: Option<Arc<Context>>,
+        context: Option<Context>,
+        // For a repeat, until the answer says that there will be none.
+        kept: Option<request::Parts>,
         ending: Option<E>,
     }
 }
@@ -203,7 +203,8 @@ where
 
     fn poll(self: Pin<&mut Self>, cx: &mut TaskContext<'_>) -> Poll<Self::Output> {
         let this = self.project();
-        let mut response = ready!(enter(this.context, || this.inner.poll(cx)))?;
+        let mut response = ready!(enter(*this.context, || this.inner.poll(cx)))?;
+        drop(this.kept.take());
         let mut ending = this.ending.take();
         if let Some(ending) = &mut ending {
             ending.status = response.status().as_u16();

@@ -9,10 +9,8 @@ use opentelemetry::{InstrumentationScope, global};
 use opentelemetry_sdk::Resource;
 use opentelemetry_sdk::metrics::{ManualReader, SdkMeterProvider};
 use opentelemetry_sdk::propagation::{BaggagePropagator, TraceContextPropagator};
-use opentelemetry_sdk::trace::SdkTracerProvider;
+use opentelemetry_sdk::trace::{SdkTracerProvider, SpanExporter};
 use tracing_subscriber::layer::SubscriberExt;
-
-use crate::forget::Forget;
 
 /// Where spans are kept until they are exported in batches.
 pub enum Spans {
@@ -22,8 +20,8 @@ pub enum Spans {
 
 impl Spans {
     /// The SDK of OpenTelemetry with a processor that makes batches.
-    pub fn of_the_sdk() -> Self {
-        let provider = SdkTracerProvider::builder().with_batch_exporter(Forget).build();
+    pub fn of_the_sdk(exporter: impl SpanExporter + 'static) -> Self {
+        let provider = SdkTracerProvider::builder().with_batch_exporter(exporter).build();
         global::set_text_map_propagator(TextMapCompositePropagator::new(vec![
             Box::new(TraceContextPropagator::new()),
             Box::new(BaggagePropagator::new()),
@@ -33,8 +31,8 @@ impl Spans {
     }
 
     /// The same behind `tracing`.
-    pub fn through_tracing() -> Self {
-        let spans = Self::of_the_sdk();
+    pub fn through_tracing(exporter: impl SpanExporter + 'static) -> Self {
+        let spans = Self::of_the_sdk(exporter);
         if let Self::Sdk(provider) = &spans {
             let layer = tracing_opentelemetry::layer().with_tracer(provider.tracer("compare"));
             tracing::subscriber::set_global_default(tracing_subscriber::registry().with(layer))
@@ -43,10 +41,10 @@ impl Spans {
         spans
     }
 
-    pub fn of_fastrace() -> Self {
+    pub fn of_fastrace(exporter: impl SpanExporter + 'static) -> Self {
         let resource = Cow::Owned(Resource::builder_empty().build());
         let scope = InstrumentationScope::builder("compare").build();
-        let reporter = fastrace_opentelemetry::OpenTelemetryReporter::new(Forget, resource, scope);
+        let reporter = fastrace_opentelemetry::OpenTelemetryReporter::new(exporter, resource, scope);
         fastrace::set_reporter(reporter, fastrace::collector::Config::default());
         Self::Fastrace
     }

@@ -1,0 +1,34 @@
+//! The libraries that services use today, with the metrics that go with them.
+
+use axum_tracing_opentelemetry::middleware::OtelAxumLayer;
+use fastrace_tower::FastraceServerLayer;
+use opentelemetry_instrumentation_tower::http::server::LayerBuilder;
+use tower_otel::{metrics, trace};
+use tracing::Level;
+
+use super::exporter::Exporter;
+use super::server::Stack;
+use crate::peers::install::{Spans, meter};
+use crate::peers::{AXUM, OTEL_TOWER, PICKED_FASTRACE, TOWER_OTEL};
+
+pub fn subjects() -> [(&'static str, Stack); 4] {
+    [
+        (AXUM, |app, collector| {
+            Spans::through_tracing(Exporter::to(collector));
+            app.layer(metrics::HttpLayer::server(&meter())).layer(OtelAxumLayer::default())
+        }),
+        (TOWER_OTEL, |app, collector| {
+            Spans::through_tracing(Exporter::to(collector));
+            app.layer(metrics::HttpLayer::server(&meter())).layer(trace::HttpLayer::server(Level::INFO))
+        }),
+        (OTEL_TOWER, |app, collector| {
+            Spans::of_the_sdk(Exporter::to(collector));
+            meter();
+            app.layer(LayerBuilder::builder().build().expect("the defaults are valid"))
+        }),
+        (PICKED_FASTRACE, |app, collector| {
+            Spans::of_fastrace(Exporter::to(collector));
+            app.layer(metrics::HttpLayer::server(&meter())).layer(FastraceServerLayer::default())
+        }),
+    ]
+}
