@@ -5,10 +5,10 @@ mod id;
 mod outcome;
 mod priority;
 
-pub use envelope::Envelope;
+pub use envelope::{Envelope, Trace};
 pub use id::{InvalidId, JobId};
 pub use outcome::{Outcome, Reason};
-pub use priority::Priority;
+pub use priority::{Priority, UnknownPriority};
 
 use std::sync::Arc;
 use std::time::Duration;
