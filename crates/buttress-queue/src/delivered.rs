@@ -25,6 +25,14 @@ impl Delivered {
         }
     }
 
+    /// It was not delivered after all.
+    pub(crate) fn remove(&self, id: &JobId) {
+        let mut ids = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let (known, order) = &mut *ids;
+        known.remove(id);
+        order.retain(|kept| kept != id);
+    }
+
     pub(crate) fn has(&self, id: &JobId) -> bool {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).0.contains(id)
     }

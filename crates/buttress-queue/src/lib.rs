@@ -28,6 +28,7 @@
 //! | [`engine`] | where jobs are kept: the trait, bounds, and the engines `Memory`, `Sqlite` and `Redis` |
 //! | `queue` | [`Queue`]: the handle through which everything goes |
 //! | [`worker`] | [`Worker`]: claims jobs for a service that is ready, and settles what comes of them |
+//! | `webhook` (a feature) | webhooks: signed and delivered, received and verified |
 //! | `router` | [`Router`]: a processor for each type |
 //! | `dead` | dead letters: looked at, replayed, thrown away |
 //! | `health` | [`Queue::health`] |
@@ -47,6 +48,8 @@ mod meters;
 mod queue;
 mod router;
 mod signals;
+#[cfg(feature = "webhook")]
+pub mod webhook;
 pub mod worker;
 
 pub use circuit::{CircuitLayer, Guarded};
@@ -55,6 +58,6 @@ pub use dead::{DeadFilter, DeadLetterView};
 pub use engine::{Bound, Bounds, EngineConfig, EngineError, Full, Memory, OnFull};
 pub use health::{Health, HealthLimits, HealthStatus};
 pub use job::{Delivery, Envelope, InvalidId, Job, JobId, JobState, Outcome, Priority, Pushed, Reason};
-pub use queue::{PushError, Queue};
+pub use queue::{Handed, PushError, Queue};
 pub use router::Router;
 pub use worker::{Drained, Worker};

@@ -2,6 +2,7 @@
 
 use std::error::Error as StdError;
 use std::fmt;
+use std::future::poll_fn;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Duration;
@@ -10,12 +11,16 @@ use buttress::Telemetry;
 use buttress::signal::{Signal, Signals};
 use buttress::trace::SpanKind;
 use tokio::sync::Notify;
+use tokio::time::timeout;
+use tower_service::Service;
 
 use crate::clock::Clock;
 use crate::delivered::Delivered;
 use crate::engine::{Admitted, Contents, Engine, EngineError, Entry, Found, Full};
-use crate::job::{Envelope, Job, JobId, Pushed, Trace};
+use crate::job::{Delivery, Envelope, Job, JobId, Outcome, Pushed, Trace};
 use crate::meters::Meters;
+
+type BoxError = Box<dyn StdError + Send + Sync>;
 
 /// How often a push that waits for room looks, besides being woken by what is done in this process.
 const LOOK: Duration = Duration::from_millis(250);
@@ -152,6 +157,44 @@ impl Queue {
             .collect()
     }
 
+    /// Pushes a job; when that has not succeeded within `patience`, has it processed here and now, by the same service that
+    /// a worker would have. For what may not wait until a queue that is down comes back: give it a quarter of a second.
+    ///
+    /// The job keeps its id, so that a copy which did get into the queue is dropped by the workers of this process; those
+    /// of others tell it by its id.
+    ///
+    /// # Errors
+    ///
+    /// What the service answers when it fails; of a job that is refused for what it is, [`PushError`].
+    pub async fn push_or_process<S>(&self, job: Job, patience: Duration, mut service: S) -> Result<Handed, BoxError>
+    where
+        S: Service<Delivery>,
+        S::Response: Into<Outcome>,
+        S::Error: Into<BoxError>,
+    {
+        let job = if job.id.is_some() { job } else { job.id(JobId::random()) };
+        let refused = match timeout(patience, self.push(job.clone())).await {
+            Ok(Ok(pushed)) => return Ok(Handed::Pushed(pushed)),
+            Ok(Err(error)) => Some(error),
+            Err(_) => None,
+        };
+        if let Some(error @ (PushError::TooLarge { .. } | PushError::Kind(_))) = refused {
+            return Err(error.into());
+        }
+        let Entry { envelope, .. } = self.entry(job, &Trace::current(&self.keep_baggage))?;
+        let Envelope { id, kind, priority, key, created, trace, data, .. } = envelope;
+        let delivery =
+            Delivery { id: id.clone(), kind, priority, key, created, attempt: 1, producer: trace.context(), data };
+        poll_fn(|context| service.poll_ready(context)).await.map_err(Into::into)?;
+        // Before it is known what comes of it: a copy in the queue might be claimed meanwhile.
+        self.shared.delivered.add(id.clone());
+        let outcome = service.call(delivery).await.map(Into::into).map_err(Into::into);
+        if !matches!(outcome, Ok(Outcome::Ack)) {
+            self.shared.delivered.remove(&id);
+        }
+        outcome.map(Handed::Processed)
+    }
+
     fn entry(&self, job: Job, trace: &Trace) -> Result<Entry, PushError> {
         let Job { id, kind, priority, key, delay, data } = job;
         if kind.is_empty() || kind.len() > LONGEST_KIND || kind.chars().any(char::is_control) {
@@ -196,7 +239,7 @@ impl Queue {
             }
             left = waiting;
             if !left.is_empty() {
-                let _ = tokio::time::timeout(LOOK, room).await;
+                let _ = timeout(LOOK, room).await;
             }
         }
         answers.into_iter().map(|answer| answer.unwrap_or_else(|| Err(PushError::unanswered()))).collect()
@@ -262,6 +305,15 @@ impl fmt::Debug for Queue {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Queue").field("name", &self.name).field("engine", &self.engine).finish_non_exhaustive()
     }
+}
+
+/// What [`Queue::push_or_process`] did. Complete by nature.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Handed {
+    /// It is in the queue.
+    Pushed(Pushed),
+    /// It was processed here.
+    Processed(Outcome),
 }
 
 /// Why a job was not pushed.

@@ -1,5 +1,7 @@
 //! What the tests of workers share.
 
+#![allow(dead_code, reason = "not every test needs everything")]
+
 use std::future::Future;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -13,25 +15,25 @@ use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use tower::{BoxError, Service, service_fn};
 
-pub fn queue() -> Queue {
+pub(crate) fn queue() -> Queue {
     Queue::new("work", Memory::new(EngineConfig::default()))
 }
 
-pub fn id(id: &str) -> JobId {
+pub(crate) fn id(id: &str) -> JobId {
     JobId::new(id).unwrap()
 }
 
-pub fn job(name: &str) -> Job {
+pub(crate) fn job(name: &str) -> Job {
     Job::new("test", &json!({ "name": name })).unwrap().id(id(name))
 }
 
 /// Waits a second after each failure.
-pub fn second() -> Backoff {
+pub(crate) fn second() -> Backoff {
     Backoff::constant(Duration::from_secs(1))
 }
 
 /// A processor that counts its calls.
-pub fn counting<F, A>(
+pub(crate) fn counting<F, A>(
     process: F,
 ) -> (impl Service<Delivery, Response = Outcome, Error = BoxError, Future: Send> + Clone + Send, Arc<AtomicUsize>)
 where
@@ -43,18 +45,18 @@ where
     (service_fn(move |delivery| process(delivery, counted.fetch_add(1, Ordering::SeqCst) + 1)), calls)
 }
 
-pub async fn found(queue: &Queue, name: &str) -> Found {
+pub(crate) async fn found(queue: &Queue, name: &str) -> Found {
     queue.find(&id(name)).await.unwrap().unwrap()
 }
 
 /// A worker that runs until it is told to stop.
-pub struct Running {
+pub(crate) struct Running {
     stop: oneshot::Sender<()>,
     worker: JoinHandle<Drained>,
 }
 
 impl Running {
-    pub fn start<S>(worker: Worker<S>) -> Self
+    pub(crate) fn start<S>(worker: Worker<S>) -> Self
     where
         S: Service<Delivery, Response = Outcome, Error = BoxError, Future: Send> + Clone + Send + 'static,
     {
@@ -62,13 +64,13 @@ impl Running {
         Self { stop, worker: tokio::spawn(worker.run_until(async { _ = stopped.await })) }
     }
 
-    pub async fn stop(self) -> Drained {
+    pub(crate) async fn stop(self) -> Drained {
         self.stop.send(()).unwrap();
         self.worker.await.unwrap()
     }
 
     /// Dies without a word, as a process that is killed.
-    pub async fn kill(self) {
+    pub(crate) async fn kill(self) {
         self.worker.abort();
         let _ = self.worker.await;
     }
