@@ -5,6 +5,7 @@ mod support;
 use std::time::Duration;
 
 use buttress::context::{self, Baggage, Context};
+use buttress::metrics::Exposition;
 use buttress::trace::{SpanKind, SpanRecord};
 use buttress::{Telemetry, settings::Settings};
 use buttress_queue::{Delivery, HealthLimits, HealthStatus, Job, Outcome, Queue, Worker};
@@ -14,7 +15,7 @@ use tokio::time::sleep;
 use tower::{BoxError, service_fn};
 
 fn telemetry() -> Telemetry {
-    Telemetry::new(Settings::new("test"))
+    Telemetry::new(Settings::read("test", |_| None).unwrap())
 }
 
 async fn spans(telemetry: &Telemetry) -> Vec<std::sync::Arc<SpanRecord>> {
@@ -47,7 +48,7 @@ async fn each_attempt_has_a_trace_of_its_own_linked_to_who_pushed_it() {
     let [first, second] = attempts[..] else { panic!("{attempts:?}") };
     assert!(first.trace_id != second.trace_id && first.trace_id != request.trace_id);
     for (attempt, number) in [(first, "1"), (second, "2")] {
-        assert_eq!((attempt.kind, attempt.links[0].span_id), (SpanKind::Consumer, send.span_id));
+        assert_eq!((attempt.kind, attempt.links[0].trace.span_id), (SpanKind::Consumer, send.span_id));
         assert_eq!(attribute(attempt, "buttress.job.attempt"), number);
         assert_eq!(attribute(attempt, "messaging.message.id"), "one");
         assert_eq!(attribute(attempt, "messaging.destination.name"), "work");
@@ -107,7 +108,7 @@ async fn pushes_outcomes_and_depths_are_among_the_metrics() {
     sleep(Duration::from_secs(6)).await;
     running.stop().await;
 
-    let page = telemetry.metrics().snapshot().prometheus().to_string();
+    let page = Exposition::new(&telemetry.metrics().snapshot()).text();
     let value = |name: &str, labels: &[&str]| {
         let line = page.lines().find(|line| line.starts_with(name) && labels.iter().all(|label| line.contains(label)));
         let line = line.unwrap_or_else(|| panic!("no {name} {labels:?} in {page}"));
