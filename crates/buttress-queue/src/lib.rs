@@ -12,4 +12,6 @@ pub mod engine;
 pub mod job;
 
 pub use engine::{Bound, Bounds, EngineConfig, EngineError, Full, Memory, OnFull};
+#[cfg(feature = "redis")]
+pub use engine::{Redis, RedisConfig};
 pub use job::{Delivery, Envelope, InvalidId, Job, JobId, JobState, Outcome, Priority, Pushed, Reason};
