@@ -71,7 +71,8 @@ pub trait Engine: fmt::Debug + Send + Sync + 'static {
     /// What is known of a job.
     fn find<'a>(&'a self, id: &'a JobId, now: u64) -> Answer<'a, Option<Found>>;
 
-    /// At most `max` dead letters that were buried after this one, the oldest first.
+    /// At most `max` dead letters that come after this one, whether it is still there or not: the oldest first, of one
+    /// millisecond by id.
     fn dead<'a>(&'a self, after: Option<&'a DeadLetter>, max: usize) -> Answer<'a, Vec<DeadLetter>>;
 
     /// Puts dead letters back among the waiting jobs, attempts and crashes at 0. Answers how many there were of these; a
@@ -141,6 +142,13 @@ pub struct Entry {
     pub envelope: Envelope,
     /// When it may be claimed first.
     pub due: u64,
+}
+
+impl Entry {
+    /// This job, to be claimed from then on.
+    pub const fn new(envelope: Envelope, due: u64) -> Self {
+        Self { envelope, due }
+    }
 }
 
 /// What became of a push. Complete by nature.

@@ -50,6 +50,12 @@ impl Envelope {
     /// The number of this form.
     pub(crate) const VERSION: u8 = 1;
 
+    /// A job of normal priority, about nothing, pushed in no trace.
+    pub fn new(id: JobId, kind: impl Into<Arc<str>>, created: u64, data: Box<RawValue>) -> Self {
+        let (kind, priority) = (kind.into(), Priority::default());
+        Self { v: Self::VERSION, id, kind, priority, key: None, created, trace: Trace::default(), data }
+    }
+
     /// The bytes that it is counted as: its data, its texts, and what keeping it costs.
     pub fn size(&self) -> u64 {
         const KEEPING: usize = 128;

@@ -1,6 +1,7 @@
 //! What is in memory: pure, and driven by the times that it is given.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::ops::Bound;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -19,8 +20,8 @@ pub(super) struct State {
     lanes: [BTreeMap<Place, JobId>; 4],
     /// By the end of the lease.
     leases: BTreeSet<(u64, JobId)>,
-    /// By when they were buried, then the order in which they came.
-    dead: BTreeMap<Place, JobId>,
+    /// By when they were buried.
+    dead: BTreeSet<(u64, JobId)>,
     /// By when they are forgotten, then the order in which they came.
     done: BTreeMap<Place, JobId>,
     usage: [Usage; 4],
@@ -51,7 +52,7 @@ impl State {
             jobs: HashMap::new(),
             lanes: Default::default(),
             leases: BTreeSet::new(),
-            dead: BTreeMap::new(),
+            dead: BTreeSet::new(),
             done: BTreeMap::new(),
             usage: Default::default(),
             order: 0,
@@ -73,14 +74,18 @@ impl State {
             self.done.remove(&done.place);
         }
         let (priority, size) = (envelope.priority, envelope.size());
-        let mut evicted = Vec::new();
+        let mut evicted: Vec<(JobId, Job)> = Vec::new();
         loop {
             match self.config.bounds.room(priority, size, &self.there()) {
                 Room::Yes => break,
                 Room::Evict(from) => evicted.extend(self.evict(from)),
-                Room::Full(full) => return Admitted::Full(full),
+                Room::Full(full) => {
+                    evicted.into_iter().for_each(|(id, job)| self.put_back(id, job));
+                    return Admitted::Full(full);
+                }
             }
         }
+        let evicted = evicted.into_iter().map(|(id, job)| (id, job.priority())).collect();
         let (id, place) = (envelope.id.clone(), (due, self.next_order()));
         self.count(priority, size);
         self.lanes[priority.rank()].insert(place, id.clone());
@@ -186,13 +191,12 @@ impl State {
     }
 
     fn bury(&mut self, id: &JobId, reason: Reason, attempts: u32, now: u64) {
-        let place = (now, self.next_order());
         let Some(job) = self.jobs.get_mut(id) else { return };
         job.stand = Stand::Dead(reason);
         job.attempts = attempts;
-        job.place = place;
-        let (priority, size) = job.envelope.as_ref().map_or((Priority::Low, 0), |kept| (kept.priority, kept.size()));
-        self.dead.insert(place, id.clone());
+        job.place.0 = now;
+        let (priority, size) = (job.priority(), job.size());
+        self.dead.insert((now, id.clone()));
         self.give_back(priority, size);
     }
 
@@ -237,8 +241,9 @@ impl State {
     }
 
     pub(super) fn dead(&self, after: Option<&DeadLetter>, max: usize) -> Vec<DeadLetter> {
-        let after = after.and_then(|letter| self.jobs.get(&letter.envelope.id).map(|job| job.place));
-        let later = self.dead.iter().filter(|(place, _)| after.is_none_or(|after| **place > after));
+        let from =
+            after.map_or(Bound::Unbounded, |letter| Bound::Excluded((letter.buried, letter.envelope.id.clone())));
+        let later = self.dead.range((from, Bound::Unbounded));
         later.filter_map(|(_, id)| self.jobs.get(id).and_then(Job::letter)).take(max).collect()
     }
 
@@ -247,9 +252,8 @@ impl State {
         for id in ids {
             let Some(job) = self.jobs.get_mut(id).filter(|job| matches!(job.stand, Stand::Dead(_))) else { continue };
             (job.attempts, job.crashes) = (0, 0);
-            self.dead.remove(&job.place);
-            let (priority, size) =
-                job.envelope.as_ref().map_or((Priority::Low, 0), |kept| (kept.priority, kept.size()));
+            let (priority, size) = (job.priority(), job.size());
+            self.dead.remove(&(job.place.0, id.clone()));
             self.count(priority, size);
             self.queue_again(id, Some(now));
             replayed += 1;
@@ -258,13 +262,14 @@ impl State {
     }
 
     pub(super) fn discard(&mut self, ids: &[JobId]) -> u64 {
-        let dead: Vec<_> = ids.iter().filter(|id| self.jobs.get(id).is_some_and(Job::is_dead)).collect();
-        for id in &dead {
-            if let Some(job) = self.jobs.remove(id) {
-                self.dead.remove(&job.place);
+        let before = self.dead.len();
+        for id in ids {
+            if let Some(buried) = self.jobs.get(id).filter(|job| job.is_dead()).map(|job| job.place.0) {
+                self.dead.remove(&(buried, id.clone()));
+                self.jobs.remove(id);
             }
         }
-        dead.len() as u64
+        (before - self.dead.len()) as u64
     }
 
     pub(super) fn maintain(&mut self, now: u64) {
@@ -272,7 +277,7 @@ impl State {
             self.forget_done();
         }
         let kept = now.saturating_sub(after(0, self.config.keep_dead));
-        while self.dead.first_key_value().is_some_and(|((buried, _), _)| *buried < kept) {
+        while self.dead.first().is_some_and(|(buried, _)| *buried < kept) {
             if let Some((_, id)) = self.dead.pop_first() {
                 self.jobs.remove(&id);
             }
@@ -285,11 +290,18 @@ impl State {
         }
     }
 
-    fn evict(&mut self, from: Priority) -> Option<(JobId, Priority)> {
+    fn evict(&mut self, from: Priority) -> Option<(JobId, Job)> {
         let (_, id) = self.lanes[from.rank()].pop_first()?;
         let job = self.jobs.remove(&id)?;
         self.uncount(job.envelope.as_ref());
-        Some((id, from))
+        Some((id, job))
+    }
+
+    /// What was evicted in vain.
+    fn put_back(&mut self, id: JobId, job: Job) {
+        self.count(job.priority(), job.size());
+        self.lanes[job.priority().rank()].insert(job.place, id.clone());
+        self.jobs.insert(id, job);
     }
 
     fn there(&self) -> [There; 4] {
@@ -322,6 +334,14 @@ impl State {
 }
 
 impl Job {
+    fn priority(&self) -> Priority {
+        self.envelope.as_ref().map_or(Priority::Low, |kept| kept.priority)
+    }
+
+    fn size(&self) -> u64 {
+        self.envelope.as_ref().map_or(0, Envelope::size)
+    }
+
     const fn is_dead(&self) -> bool {
         matches!(self.stand, Stand::Dead(_))
     }
