@@ -33,9 +33,8 @@ pub(super) struct Link {
 impl Link {
     async fn open(config: &Arc<RedisConfig>) -> Result<Self, Error> {
         // One connection that gives up at once, before those that do not.
-        let quick = AsyncConnectionConfig::new()
-            .set_connection_timeout(Some(ATTEMPT))
-            .set_response_timeout(Some(ATTEMPT));
+        let quick =
+            AsyncConnectionConfig::new().set_connection_timeout(Some(ATTEMPT)).set_response_timeout(Some(ATTEMPT));
         let client = Client::open(config.url.as_str())?;
         let mut look = client.get_multiplexed_async_connection_with_config(&quick).await?;
         redis::cmd("PING").query_async::<()>(&mut look).await?;

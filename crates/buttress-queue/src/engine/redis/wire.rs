@@ -126,9 +126,8 @@ fn trace(options: &str) -> Trace {
 
 /// Data as JSON; a text that is none becomes a string.
 fn json(data: String) -> Box<RawValue> {
-    RawValue::from_string(data.clone()).unwrap_or_else(|_| {
-        serde_json::value::to_raw_value(&data).expect("a text can be written as JSON")
-    })
+    RawValue::from_string(data.clone())
+        .unwrap_or_else(|_| serde_json::value::to_raw_value(&data).expect("a text can be written as JSON"))
 }
 
 #[cfg(test)]
