@@ -1,4 +1,5 @@
 //! What holds of the engine on Redis alone: real servers that are killed, real processes that are, and the real BullMQ.
+#![allow(clippy::unwrap_used, reason = "what fails here fails the test")]
 
 #[path = "redis/crash.rs"]
 mod crash;

@@ -52,7 +52,7 @@ struct Keep {
 
 impl Keep {
     fn of(age: Duration) -> Option<Self> {
-        (age != Duration::MAX).then(|| Self { age: age.as_secs() })
+        (age != Duration::MAX).then_some(Self { age: age.as_secs() })
     }
 }
 
