@@ -56,6 +56,8 @@ pub use circuit::{CircuitLayer, Guarded};
 pub use connectivity::Connectivity;
 pub use dead::{DeadFilter, DeadLetterView};
 pub use engine::{Bound, Bounds, EngineConfig, EngineError, Full, Memory, OnFull};
+#[cfg(feature = "redis")]
+pub use engine::{Redis, RedisConfig};
 pub use health::{Health, HealthLimits, HealthStatus};
 pub use job::{Delivery, Envelope, InvalidId, Job, JobId, JobState, Outcome, Priority, Pushed, Reason};
 pub use queue::{Handed, PushError, Queue};

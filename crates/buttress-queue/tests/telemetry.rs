@@ -5,7 +5,7 @@ mod support;
 use std::time::Duration;
 
 use buttress::context::{self, Baggage, Context};
-use buttress::metrics::Exposition;
+use buttress::metrics::export::Exposition;
 use buttress::trace::{SpanKind, SpanRecord};
 use buttress::{Telemetry, settings::Settings};
 use buttress_queue::{Delivery, HealthLimits, HealthStatus, Job, Outcome, Queue, Worker};

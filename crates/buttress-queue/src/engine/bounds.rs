@@ -99,6 +99,12 @@ impl Bounds {
     fn evicts(&self, priority: Priority) -> bool {
         self.on_full == OnFull::Evict && priority != Priority::Critical
     }
+
+    /// How many jobs there may be of this priority.
+    #[cfg(feature = "redis")]
+    pub(crate) const fn most_of(&self, priority: Priority) -> u64 {
+        self.each[priority.rank()].jobs
+    }
 }
 
 /// So much of something.

@@ -6,6 +6,8 @@
 mod bounds;
 mod lanes;
 mod memory;
+#[cfg(feature = "redis")]
+mod redis;
 
 use std::error::Error as StdError;
 use std::fmt;
@@ -18,6 +20,8 @@ pub use bounds::{Bound, Bounds, Full, OnFull};
 pub(crate) use bounds::{Room, There, Usage};
 pub(crate) use lanes::{Head, next_lane};
 pub use memory::Memory;
+#[cfg(feature = "redis")]
+pub use redis::{InvalidRedis, Redis, RedisConfig};
 use serde::Serialize;
 
 use crate::job::{Envelope, JobId, JobState, Priority, Reason};
