@@ -11,5 +11,7 @@
 pub mod engine;
 pub mod job;
 
+#[cfg(feature = "sqlite")]
+pub use engine::Sqlite;
 pub use engine::{Bound, Bounds, EngineConfig, EngineError, Full, Memory, OnFull};
 pub use job::{Delivery, Envelope, InvalidId, Job, JobId, JobState, Outcome, Priority, Pushed, Reason};

@@ -6,6 +6,8 @@
 mod bounds;
 mod lanes;
 mod memory;
+#[cfg(feature = "sqlite")]
+mod sqlite;
 
 use std::error::Error as StdError;
 use std::fmt;
@@ -19,6 +21,8 @@ pub(crate) use bounds::{Room, There, Usage};
 pub(crate) use lanes::{Head, next_lane};
 pub use memory::Memory;
 use serde::Serialize;
+#[cfg(feature = "sqlite")]
+pub use sqlite::Sqlite;
 
 use crate::job::{Envelope, JobId, JobState, Priority, Reason};
 
@@ -319,4 +323,9 @@ impl StdError for EngineError {
             Self::LeaseLost(_) | Self::StorageFull | Self::Closed => None,
         }
     }
+}
+
+/// This long after a time; the end of time when that is beyond it.
+fn after(now: u64, duration: Duration) -> u64 {
+    now.saturating_add(u64::try_from(duration.as_millis()).unwrap_or(u64::MAX))
 }
