@@ -1,6 +1,7 @@
 //! The file: how it is opened, and what is in it.
 
 use std::path::Path;
+use std::thread;
 use std::time::Duration;
 
 use rusqlite::{Connection, TransactionBehavior};
@@ -14,8 +15,9 @@ pub(super) const VERSION: i64 = 1;
 /// Bytes of a page.
 pub(super) const PAGE: u64 = 4096;
 
-/// How long somebody waits for another process that writes.
-pub(super) const PATIENCE: Duration = Duration::from_secs(5);
+/// How often somebody looks whether another process has ended its transaction, and for how long: ten seconds.
+const LOOK_EVERY: Duration = Duration::from_millis(1);
+const LOOKS: i32 = 10_000;
 
 /// Statements that are kept prepared: more than there are.
 const STATEMENTS: usize = 64;
@@ -106,9 +108,18 @@ pub(super) fn open_to_read(path: &Path) -> Result<Connection, EngineError> {
 
 fn connect(path: &Path) -> Result<Connection, EngineError> {
     let connection = Connection::open(path).map_err(engine_error)?;
-    connection.busy_timeout(PATIENCE).map_err(engine_error)?;
+    wait_for_others(&connection, true).map_err(engine_error)?;
     connection.set_prepared_statement_cache_capacity(STATEMENTS);
     Ok(connection)
+}
+
+/// Whether to wait for other processes. SQLite's own way looks less and less often, which the one that writes always wins.
+pub(super) fn wait_for_others(connection: &Connection, wait: bool) -> rusqlite::Result<()> {
+    fn look(times: i32) -> bool {
+        thread::park_timeout(LOOK_EVERY);
+        times < LOOKS
+    }
+    connection.busy_handler(wait.then_some(look))
 }
 
 /// Answers how the file is written. A file that is not new is not changed before its version is known, but for its

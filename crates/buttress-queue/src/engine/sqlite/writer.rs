@@ -4,6 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::mpsc::Receiver;
+use std::thread;
 use std::time::Duration;
 
 use rusqlite::Connection;
@@ -15,7 +16,7 @@ use super::error::{engine_error, is_full};
 use super::read;
 use super::reserve::{Reserve, beside};
 use super::row::signed;
-use super::schema::{PAGE, PATIENCE};
+use super::schema::{PAGE, wait_for_others};
 use super::wake::Wake;
 use super::work::{Asked, Work};
 
@@ -25,6 +26,11 @@ const GROUP_BYTES: usize = 512 << 10;
 
 /// How long a full disk is left alone before somebody looks whether it still is.
 const FULL_FOR: Duration = Duration::from_millis(100);
+
+/// How long the file is left to other processes before each transaction, and how long after one of them was seen. Who
+/// writes without a pause would leave them none to begin in.
+const TURN: Duration = Duration::from_millis(2);
+const OTHERS_FOR: Duration = Duration::from_secs(1);
 
 /// Pages that are given back to a full disk at once, and how often.
 const GIVE_BACK: u32 = 32;
@@ -86,6 +92,9 @@ pub(super) struct Writer {
     log: PathBuf,
     reserve: Reserve,
     looked: Option<Instant>,
+    /// Of the file, as other processes change it, and when one did.
+    version: i64,
+    others: Option<Instant>,
     wake: Arc<Wake>,
 }
 
@@ -100,7 +109,16 @@ impl Writer {
         let pages = reserve.size() / PAGE / 2;
         connection.pragma_update(None, "wal_autocheckpoint", signed(pages))?;
         wake.next(read::next_due(&connection)?);
-        Ok(Self { connection, config, log: beside(path, "-wal"), reserve, looked: None, wake })
+        Ok(Self {
+            connection,
+            config,
+            log: beside(path, "-wal"),
+            reserve,
+            looked: None,
+            version: 0,
+            others: None,
+            wake,
+        })
     }
 
     /// Until it is told to close, or nobody is left who could ask.
@@ -164,6 +182,9 @@ impl Writer {
         if group.is_empty() {
             return Ok(());
         }
+        if self.others.is_some_and(|seen| seen.elapsed() < OTHERS_FOR) {
+            thread::park_timeout(TURN);
+        }
         let done = Work::begin(&self.connection, &self.config).and_then(|mut work| {
             group.iter_mut().try_for_each(|request| request.run(&mut work))?;
             work.commit()
@@ -171,9 +192,19 @@ impl Writer {
         if done.is_err() && !self.connection.is_autocommit() {
             let _ = self.connection.execute_batch("ROLLBACK");
         }
+        self.look_for_others();
         // Before anybody is answered, who would find that something is due still when it is not.
         self.look();
         done
+    }
+
+    /// Whether another process has written since the last transaction.
+    fn look_for_others(&mut self) {
+        let version = self.connection.prepare_cached("PRAGMA data_version");
+        let version = version.and_then(|mut version| version.query_row((), |row| row.get(0))).unwrap_or(self.version);
+        if version != self.version {
+            (self.version, self.others) = (version, Some(Instant::now()));
+        }
     }
 
     /// When something is due next.
@@ -237,8 +268,8 @@ impl Writer {
 
     /// Writes the log to where it belongs, and makes it empty unless somebody still reads in it, for whom nobody waits.
     fn checkpoint(&self) -> rusqlite::Result<()> {
-        self.connection.busy_timeout(Duration::ZERO)?;
+        wait_for_others(&self.connection, false)?;
         let done = self.connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", (), |_| Ok(()));
-        self.connection.busy_timeout(PATIENCE).and(done)
+        wait_for_others(&self.connection, true).and(done)
     }
 }
