@@ -1,6 +1,7 @@
 //! One set of sentences that hold of every engine.
 //!
 //! `every_sentence!` runs all of them against an engine; `sentences!` runs a choice.
+#![allow(clippy::unwrap_used, reason = "a helper of a test fails as the test itself does")]
 
 #[path = "engines/subject.rs"]
 mod subject;
@@ -148,3 +149,18 @@ sentences! {
     wake::what_becomes_due_wakes,
     wake::a_lease_that_is_over_wakes,
 }
+
+#[cfg(feature = "sqlite")]
+mod in_a_file {
+    use buttress_queue::{EngineConfig, Sqlite};
+
+    use super::subject::Subject;
+
+    pub(crate) async fn sqlite(config: EngineConfig) -> Subject {
+        let folder = tempfile::tempdir().unwrap();
+        Subject::new(Sqlite::open(folder.path().join("queue.db"), config).unwrap(), folder)
+    }
+}
+
+#[cfg(feature = "sqlite")]
+every_sentence!(sqlite, crate::in_a_file::sqlite);
