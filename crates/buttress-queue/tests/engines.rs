@@ -6,6 +6,9 @@
 #[path = "engines/subject.rs"]
 mod subject;
 
+#[cfg(feature = "sqlite")]
+#[path = "engines/agree.rs"]
+mod agree;
 #[path = "engines/bounds.rs"]
 mod bounds;
 #[path = "engines/clock.rs"]

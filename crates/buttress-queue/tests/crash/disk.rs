@@ -31,7 +31,8 @@ impl Disk {
 
 impl Drop for Disk {
     fn drop(&mut self) {
-        let _ = Command::new("umount").arg(self.path()).output();
+        // As soon as the last thread has let go of it.
+        let _ = Command::new("umount").arg("--lazy").arg(self.path()).output();
     }
 }
 

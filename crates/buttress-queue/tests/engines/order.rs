@@ -67,15 +67,16 @@ pub(crate) async fn no_more_come_than_were_asked_for(make: impl AsyncFn(EngineCo
 
 pub(crate) async fn a_hundred_thousand_of_one_millisecond_come_once_each(make: impl AsyncFn(EngineConfig) -> Subject) {
     const ALL: usize = 100_000;
+    const AT_ONCE: usize = 10_000;
     let subject = make(EngineConfig::default()).await;
-    for batch in 0..ALL / 1_000 {
-        let entries = (0..1_000).map(|at| job(&format!("{batch}-{at}")).due(T + SECOND)).collect();
+    for batch in 0..ALL / AT_ONCE {
+        let entries = (0..AT_ONCE).map(|at| job(&format!("{batch}-{at}")).due(T + SECOND)).collect();
         subject.push(entries, T).await;
     }
     assert!(subject.claim(1, T).await.is_empty());
     let mut seen = HashSet::new();
     loop {
-        let claimed = subject.claim(1_000, T + SECOND).await;
+        let claimed = subject.claim(AT_ONCE, T + SECOND).await;
         if claimed.is_empty() {
             break;
         }

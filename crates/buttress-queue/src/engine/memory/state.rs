@@ -69,10 +69,6 @@ impl State {
         if let Some(known) = self.find(&envelope.id, now) {
             return Admitted::Duplicate(known.state);
         }
-        // Known no longer, and not forgotten yet.
-        if let Some(done) = self.jobs.remove(&envelope.id) {
-            self.done.remove(&done.place);
-        }
         let (priority, size) = (envelope.priority, envelope.size());
         let mut evicted: Vec<(JobId, Job)> = Vec::new();
         loop {
@@ -86,6 +82,10 @@ impl State {
             }
         }
         let evicted = evicted.into_iter().map(|(id, job)| (id, job.priority())).collect();
+        // Known no longer, and not forgotten yet.
+        if let Some(done) = self.jobs.remove(&envelope.id) {
+            self.done.remove(&done.place);
+        }
         let (id, place) = (envelope.id.clone(), (due, self.next_order()));
         self.count(priority, size);
         self.lanes[priority.rank()].insert(place, id.clone());

@@ -82,7 +82,8 @@ struct Shared {
 type Look = Box<dyn FnOnce(&Connection) + Send>;
 
 impl Sqlite {
-    /// A queue in this file, which is made if there is none; its folder is not.
+    /// A queue in this file, which is made if there is none; its folder is not. Blocks for as long as the disk takes for
+    /// some writes: done once, when the program starts.
     ///
     /// # Errors
     ///

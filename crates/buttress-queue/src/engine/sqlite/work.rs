@@ -5,7 +5,8 @@ use std::time::Duration;
 use rusqlite::{CachedStatement, Connection, OptionalExtension, Params, params};
 
 use super::super::{
-    Admitted, Claimed, EngineConfig, EngineError, Entry, Head, Lease, Room, Settlement, There, Usage, after, next_lane,
+    Admitted, Claimed, EngineConfig, EngineError, Entry, Full, Head, Lease, Room, Settlement, There, Usage, after,
+    next_lane,
 };
 use super::read::find;
 use super::row::{Named, id, priority, rank, signed, unsigned};
@@ -102,11 +103,7 @@ impl<'a> Work<'a> {
     }
 
     /// Throws away what has to go, once it is known to be enough.
-    fn make_room(
-        &mut self,
-        priority: Priority,
-        size: u64,
-    ) -> rusqlite::Result<Result<Vec<(JobId, Priority)>, super::super::Full>> {
+    fn make_room(&mut self, priority: Priority, size: u64) -> rusqlite::Result<Result<Vec<(JobId, Priority)>, Full>> {
         const VICTIM: &str = "SELECT seq, id, size FROM jobs INDEXED BY queued WHERE state = 0 AND priority = ?1
             ORDER BY due, place LIMIT 1 OFFSET ?2";
         let bounds = &self.config.bounds;

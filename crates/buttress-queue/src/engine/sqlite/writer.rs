@@ -224,12 +224,11 @@ impl Writer {
     /// While the reserve is spent only what takes jobs out is done: all else would end with a log that cannot be
     /// written to any more.
     fn refuse_pushes_while_full(&mut self, group: Vec<Box<dyn Request>>) -> Vec<Box<dyn Request>> {
-        let pushes = |request: &Box<dyn Request>| request.pushes() > 0;
-        if !self.reserve.is_spent() || !group.iter().any(pushes) || self.has_room_again() {
+        let pushes = group.iter().any(|request| request.pushes() > 0);
+        if !self.reserve.is_spent() || !pushes || self.has_room_again() {
             return group;
         }
-        let (refused, group) = group.into_iter().partition(pushes);
-        let refused: Vec<_> = refused;
+        let (refused, group): (Vec<_>, Vec<_>) = group.into_iter().partition(|request| request.pushes() > 0);
         refused.into_iter().for_each(|request| request.answer(Err(EngineError::StorageFull)));
         group
     }
@@ -258,11 +257,11 @@ impl Writer {
     /// The log is written back as it grows; when that failed, or there is no room to spare, it is seen to here.
     fn keep_the_log_short(&mut self) {
         let length = fs::metadata(&self.log).map_or(0, |log| log.len());
-        let full = |error: &_| is_full(error);
-        if self.reserve.is_spent() || length > self.reserve.size() {
-            if self.checkpoint().as_ref().is_err_and(full) && !self.reserve.is_spent() {
-                self.make_room();
-            }
+        if !self.reserve.is_spent() && length <= self.reserve.size() {
+            return;
+        }
+        if self.checkpoint().is_err_and(|error| is_full(&error)) && !self.reserve.is_spent() {
+            self.make_room();
         }
     }
 
