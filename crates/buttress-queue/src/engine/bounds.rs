@@ -73,17 +73,12 @@ impl Bounds {
         self.total.jobs
     }
 
-    /// Whether a push waits for room.
-    pub(crate) const fn waits(&self) -> bool {
-        matches!(self.on_full, OnFull::Wait)
-    }
-
     /// Whether there is room for a job of this priority and size among what is there; asked again after each eviction.
     pub(crate) fn room(&self, priority: Priority, size: u64, there: &[There; 4]) -> Room {
         let one = Usage { jobs: 1, bytes: size };
         let lane = self.each[priority.rank()];
         let total = there.iter().fold(Usage::default(), |sum, there| sum.and(there.usage));
-        let full = |bound| Room::Full(Full { priority, bound });
+        let full = |bound| Room::Full(Full { priority, bound, waits: self.on_full == OnFull::Wait });
         if !lane.holds(one) || !lane.holds(there[priority.rank()].usage.and(one)) {
             return match self.evicts(priority) && lane.holds(one) && there[priority.rank()].evictable {
                 true => Room::Evict(priority),
@@ -150,11 +145,13 @@ pub struct Full {
     pub priority: Priority,
     /// What was reached.
     pub bound: Bound,
+    /// Whether it is to be waited for.
+    pub(crate) waits: bool,
 }
 
 impl fmt::Display for Full {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { priority, bound } = self;
+        let Self { priority, bound, .. } = self;
         write!(f, "no room for a job of priority {priority}: at most {} jobs and {} bytes", bound.jobs, bound.bytes)
     }
 }
@@ -177,7 +174,7 @@ mod tests {
     fn one_too_many_is_rejected() {
         let bounds = Bounds::new(jobs(3));
         assert_eq!(bounds.room(Priority::Normal, 10, &there([0, 1, 1, 0])), Room::Yes);
-        let full = Full { priority: Priority::Normal, bound: jobs(3) };
+        let full = Full { priority: Priority::Normal, bound: jobs(3), waits: false };
         assert_eq!(bounds.room(Priority::Normal, 10, &there([0, 1, 1, 1])), Room::Full(full));
     }
 

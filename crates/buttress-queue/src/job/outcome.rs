@@ -2,7 +2,10 @@ use std::borrow::Cow;
 use std::fmt;
 use std::time::Duration;
 
-/// Why something went wrong with a job, for people and for dead letters. Kept to [`Reason::LONGEST`] bytes.
+use buttress::redact;
+
+/// Why something went wrong with a job, for people and for dead letters. Kept to [`Reason::LONGEST`]
+/// bytes, and without the secrets that URLs and query strings may have in them ([`redact::text`]).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Reason(Cow<'static, str>);
 
@@ -18,7 +21,11 @@ impl Reason {
 
 impl<T: Into<Cow<'static, str>>> From<T> for Reason {
     fn from(text: T) -> Self {
-        let mut text = text.into();
+        let text = text.into();
+        let mut text = match redact::text(&text) {
+            Cow::Borrowed(_) => text,
+            Cow::Owned(redacted) => Cow::Owned(redacted),
+        };
         if text.len() > Self::LONGEST {
             let end = (0..=Self::LONGEST).rev().find(|&end| text.is_char_boundary(end)).unwrap_or_default();
             text = Cow::Owned(text[..end].to_owned());
@@ -101,6 +108,12 @@ impl From<()> for Outcome {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_reason_tells_no_secret_of_a_url() {
+        let reason = Reason::from("https://bob:pw@hooks.example.com/in?token=t0k refused it");
+        assert!(!reason.as_str().contains("pw@") && !reason.as_str().contains("t0k"), "{reason}");
+    }
 
     #[test]
     fn a_long_reason_is_cut_between_characters() {

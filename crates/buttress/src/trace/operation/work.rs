@@ -27,6 +27,7 @@ pub(in crate::trace) struct Core {
     /// The flow that this is a step of.
     pub(in crate::trace) flow: Option<Arc<FlowState>>,
     pub(in crate::trace) place: Place,
+    pub(in crate::trace) kind: SpanKind,
     pub(in crate::trace) statistics: bool,
     pub(in crate::trace) enabled: bool,
 }
@@ -52,6 +53,7 @@ impl Core {
             attributes: None,
             flow: None,
             place: Place::Child,
+            kind: SpanKind::Internal,
             statistics: false,
             enabled: true,
         }
@@ -96,7 +98,7 @@ impl Work {
         let is_decided = core.place != Place::Root && context.origin().decided;
         let sampled = match is_decided {
             true => context.is_sampled(),
-            false => core.sampler.settle(&mut context, SpanKind::Internal, None, started, &core.spans),
+            false => core.sampler.settle(&mut context, core.kind, None, started, &core.spans),
         };
         context.claim(sampled);
         let result = if sampled { SamplingResult::RecordAndSample } else { SamplingResult::Drop };
@@ -222,7 +224,7 @@ impl Core {
         Box::new(Recording {
             context: context.clone(),
             annotations,
-            kind: SpanKind::Internal,
+            kind: self.kind,
             subject: Subject::Named { name: self.name.clone(), attributes },
             links,
             started,
