@@ -55,6 +55,8 @@ pub mod worker;
 pub use circuit::{CircuitLayer, Guarded};
 pub use connectivity::Connectivity;
 pub use dead::{DeadFilter, DeadLetterView};
+#[cfg(feature = "sqlite")]
+pub use engine::Sqlite;
 pub use engine::{Bound, Bounds, EngineConfig, EngineError, Full, Memory, OnFull};
 #[cfg(feature = "redis")]
 pub use engine::{Redis, RedisConfig};

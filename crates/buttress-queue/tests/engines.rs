@@ -1,6 +1,7 @@
 //! One set of sentences that hold of every engine.
 //!
 //! `every_sentence!` runs all of them against an engine; `sentences!` runs a choice.
+#![allow(clippy::unwrap_used, reason = "a helper of a test fails as the test itself does")]
 
 #[path = "engines/subject.rs"]
 mod subject;
@@ -101,6 +102,21 @@ async fn memory(config: EngineConfig) -> Subject {
 }
 
 every_sentence!(memory, crate::memory);
+
+#[cfg(feature = "sqlite")]
+mod in_a_file {
+    use buttress_queue::{EngineConfig, Sqlite};
+
+    use super::subject::Subject;
+
+    pub(crate) async fn sqlite(config: EngineConfig) -> Subject {
+        let folder = tempfile::tempdir().unwrap();
+        Subject::new(Sqlite::open(folder.path().join("queue.db"), config).unwrap(), folder)
+    }
+}
+
+#[cfg(feature = "sqlite")]
+every_sentence!(sqlite, crate::in_a_file::sqlite);
 
 /// A queue in a Redis of its own. Where there is none the engine in memory stands in, after a word about it.
 #[cfg(feature = "redis")]

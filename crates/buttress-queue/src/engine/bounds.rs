@@ -118,6 +118,16 @@ impl Usage {
     const fn and(self, other: Self) -> Self {
         Self { jobs: self.jobs.saturating_add(other.jobs), bytes: self.bytes.saturating_add(other.bytes) }
     }
+
+    /// One more, of this size.
+    pub(crate) const fn add(&mut self, size: u64) {
+        (self.jobs, self.bytes) = (self.jobs + 1, self.bytes + size);
+    }
+
+    /// One less, of this size.
+    pub(crate) const fn take(&mut self, size: u64) {
+        (self.jobs, self.bytes) = (self.jobs.saturating_sub(1), self.bytes.saturating_sub(size));
+    }
 }
 
 /// What there is of a priority.

@@ -8,6 +8,8 @@ mod lanes;
 mod memory;
 #[cfg(feature = "redis")]
 mod redis;
+#[cfg(feature = "sqlite")]
+mod sqlite;
 
 use std::error::Error as StdError;
 use std::fmt;
@@ -23,6 +25,8 @@ pub use memory::Memory;
 #[cfg(feature = "redis")]
 pub use redis::{InvalidRedis, Redis, RedisConfig};
 use serde::Serialize;
+#[cfg(feature = "sqlite")]
+pub use sqlite::Sqlite;
 
 use crate::job::{Envelope, JobId, JobState, Priority, Reason};
 
@@ -323,4 +327,9 @@ impl StdError for EngineError {
             Self::LeaseLost(_) | Self::StorageFull | Self::Closed => None,
         }
     }
+}
+
+/// This long after a time; the end of time when that is beyond it.
+fn after(now: u64, duration: Duration) -> u64 {
+    now.saturating_add(u64::try_from(duration.as_millis()).unwrap_or(u64::MAX))
 }

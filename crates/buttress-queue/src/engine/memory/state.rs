@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use super::super::{
     Admitted, Claimed, Contents, DeadLetter, Depth, EngineConfig, EngineError, Entry, Found, Head, Lease, Room,
-    Settlement, There, Usage, next_lane,
+    Settlement, There, Usage, after, next_lane,
 };
 use crate::job::{Envelope, JobId, JobState, Priority, Reason};
 
@@ -317,8 +317,7 @@ impl State {
     }
 
     fn count(&mut self, priority: Priority, size: u64) {
-        let usage = &mut self.usage[priority.rank()];
-        (usage.jobs, usage.bytes) = (usage.jobs + 1, usage.bytes + size);
+        self.usage[priority.rank()].add(size);
     }
 
     fn uncount(&mut self, envelope: Option<&Envelope>) {
@@ -328,8 +327,7 @@ impl State {
     }
 
     fn give_back(&mut self, priority: Priority, size: u64) {
-        let usage = &mut self.usage[priority.rank()];
-        (usage.jobs, usage.bytes) = (usage.jobs - 1, usage.bytes - size);
+        self.usage[priority.rank()].take(size);
     }
 }
 
@@ -351,9 +349,4 @@ impl Job {
         let (envelope, reason) = (self.envelope.clone()?, reason.clone());
         Some(DeadLetter { envelope, reason, attempts: self.attempts, crashes: self.crashes, buried: self.place.0 })
     }
-}
-
-/// This long after a time; the end of time when that is beyond it.
-fn after(now: u64, duration: Duration) -> u64 {
-    now.saturating_add(u64::try_from(duration.as_millis()).unwrap_or(u64::MAX))
 }
