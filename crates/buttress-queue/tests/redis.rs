@@ -53,7 +53,7 @@ async fn next(engine: &Redis, lease: Duration) -> Claimed {
     let next = async {
         loop {
             engine.ready(now()).await;
-            if let Some(claimed) = engine.claim(1, lease, now()).await.unwrap().pop() {
+            if let Some(claimed) = engine.claim(1, lease, now()).await.unwrap_or_default().pop() {
                 return claimed;
             }
         }

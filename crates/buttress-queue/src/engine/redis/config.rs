@@ -46,8 +46,8 @@ impl RedisConfig {
         self
     }
 
-    /// Within this time a push is decided, by [`Unavailable`](crate::EngineError::Unavailable) when Redis does not answer.
-    /// 250 ms by default.
+    /// Within this time a push is decided, by [`Unavailable`](crate::EngineError::Unavailable) when Redis does not answer;
+    /// anything else takes eight times as long at most. 250 ms by default.
     pub fn patience(mut self, patience: Duration) -> Self {
         self.patience = patience;
         self

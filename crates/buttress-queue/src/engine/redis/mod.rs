@@ -29,8 +29,8 @@ use super::{
 };
 use crate::job::JobId;
 
-/// How long anything but a push may take.
-const ANSWER: Duration = Duration::from_secs(2);
+/// How many times as long as a push anything else may take.
+const LONGER: u32 = 8;
 /// Between two looks for what others pushed: at first, and at most.
 const LOOKS: (Duration, Duration) = (Duration::from_millis(5), Duration::from_millis(200));
 
@@ -94,6 +94,11 @@ impl Redis {
         })
     }
 
+    /// How long anything but a push may take.
+    fn longer(&self) -> Duration {
+        self.0.links.config().patience.saturating_mul(LONGER)
+    }
+
     fn changed(&self) {
         self.0.changed.notify_waiters();
     }
@@ -118,22 +123,23 @@ impl Engine for Redis {
     }
 
     fn claim(&self, max: usize, lease: Duration, now: u64) -> Answer<'_, Vec<Claimed>> {
-        self.ask(ANSWER, move |link| self.hand_out(link, max, lease, now))
+        self.ask(self.longer(), move |link| self.hand_out(link, max, lease, now))
     }
 
     fn extend<'a>(&'a self, lease: &'a Lease, by: Duration, _now: u64) -> Answer<'a, ()> {
-        self.ask(ANSWER, move |link| self.prolong(link, lease, by))
+        self.ask(self.longer(), move |link| self.prolong(link, lease, by))
     }
 
     fn settle<'a>(&'a self, lease: &'a Lease, settlement: Settlement, now: u64) -> Answer<'a, ()> {
         Box::pin(async move {
             let lost = || EngineError::LeaseLost(lease.id.clone());
             let mut taken = self.0.leases.take(lease.token).ok_or_else(lost)?;
-            let settled = match timeout(ANSWER, self.end(taken.held(), settlement, lease, now)).await {
+            let limit = self.longer();
+            let settled = match timeout(limit, self.end(taken.held(), settlement, lease, now)).await {
                 Ok(settled) => settled,
                 Err(_) => {
                     taken.held().link.fail();
-                    Err(EngineError::Unavailable(format!("no answer within {ANSWER:?}").into()))
+                    Err(EngineError::Unavailable(format!("no answer within {limit:?}").into()))
                 }
             };
             if !matches!(&settled, Err(error) if error.is_transient()) {
@@ -151,7 +157,7 @@ impl Engine for Redis {
                 let mut changed = pin!(self.0.changed.notified());
                 // Listens before it looks, so that nothing is pushed in between.
                 changed.as_mut().enable();
-                let wait = match self.ask(ANSWER, |link| self.due(link)).await {
+                let wait = match self.ask(self.longer(), |link| self.due(link)).await {
                     Ok(Some(Duration::ZERO)) | Err(EngineError::Closed) => return,
                     Ok(Some(soon)) => soon.min(pause),
                     Ok(None) | Err(_) => pause,
@@ -163,22 +169,22 @@ impl Engine for Redis {
     }
 
     fn contents(&self, _now: u64) -> Answer<'_, Contents> {
-        self.ask(ANSWER, move |link| async move { self.count(&link, work::LOOKED_AT).await })
+        self.ask(self.longer(), move |link| async move { self.count(&link, work::LOOKED_AT).await })
     }
 
     fn find<'a>(&'a self, id: &'a JobId, _now: u64) -> Answer<'a, Option<Found>> {
-        self.ask(ANSWER, move |link| self.look_up(link, id))
+        self.ask(self.longer(), move |link| self.look_up(link, id))
     }
 
     fn dead<'a>(&'a self, after: Option<&'a DeadLetter>, max: usize) -> Answer<'a, Vec<DeadLetter>> {
-        self.ask(ANSWER, move |link| self.letters(link, after, max))
+        self.ask(self.longer(), move |link| self.letters(link, after, max))
     }
 
     fn replay<'a>(&'a self, ids: &'a [JobId], _now: u64) -> Answer<'a, u64> {
         Box::pin(async move {
             let mut replayed = 0;
             for ids in ids.chunks(work::CHUNK) {
-                replayed += self.ask(ANSWER, move |link| self.put_back(link, ids)).await?;
+                replayed += self.ask(self.longer(), move |link| self.put_back(link, ids)).await?;
             }
             self.changed();
             Ok(replayed)
@@ -189,7 +195,7 @@ impl Engine for Redis {
         Box::pin(async move {
             let mut discarded = 0;
             for ids in ids.chunks(work::CHUNK) {
-                discarded += self.ask(ANSWER, move |link| self.throw_away(link, ids)).await?;
+                discarded += self.ask(self.longer(), move |link| self.throw_away(link, ids)).await?;
             }
             Ok(discarded)
         })
@@ -197,7 +203,7 @@ impl Engine for Redis {
 
     fn maintain(&self, _now: u64) -> Answer<'_, ()> {
         self.0.leases.prune();
-        self.ask(ANSWER, |link| self.clean(link))
+        self.ask(self.longer(), |link| self.clean(link))
     }
 
     fn close(&self) -> Answer<'_, ()> {
