@@ -79,37 +79,86 @@ impl Drop for Postgres {
     }
 }
 
-/// A Redis that keeps nothing.
+/// A Redis with its data in a folder of its own, if it keeps any.
 #[derive(Debug)]
 pub struct Redis {
+    program: PathBuf,
+    folder: Option<PathBuf>,
     address: String,
-    _child: Child,
+    child: Child,
 }
 
 impl Redis {
-    /// Starts one from `PATH`; `None`, and a word about it, when there is none.
+    /// Starts one from `PATH` that keeps nothing; `None`, and a word about it, when there is none.
     ///
     /// # Panics
     ///
     /// When it does not start, and when there is none where `CI` is set.
     pub async fn start() -> Option<Self> {
+        Self::start_in(None).await
+    }
+
+    /// The same, keeping everything that it has answered, so that it can be [killed](Self::kill) and [started
+    /// again](Self::start_again).
+    ///
+    /// # Panics
+    ///
+    /// As for [`start`](Self::start).
+    pub async fn start_durable() -> Option<Self> {
+        Self::start_in(Some(own_folder("redis"))).await
+    }
+
+    async fn start_in(folder: Option<PathBuf>) -> Option<Self> {
         let program = on_path("redis-server")?;
         let address = free_address().await;
-        let port = address.rsplit(':').next().expect("it has a port");
-        let child = Command::new(program)
-            .args(["--port", port, "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"])
-            .stdout(Stdio::null())
-            .kill_on_drop(true)
-            .spawn()
-            .expect("redis-server starts");
+        let child = run_redis(&program, folder.as_deref(), &address);
         answers(&address).await;
-        Some(Self { address, _child: child })
+        Some(Self { program, folder, address, child })
+    }
+
+    /// Ends it as a crash does.
+    ///
+    /// # Panics
+    ///
+    /// When it cannot be killed.
+    pub async fn kill(&mut self) {
+        self.child.kill().await.expect("it can be killed");
+    }
+
+    /// Starts it again where it was.
+    ///
+    /// # Panics
+    ///
+    /// When it does not start.
+    pub async fn start_again(&mut self) {
+        self.child = run_redis(&self.program, self.folder.as_deref(), &self.address);
+        answers(&self.address).await;
     }
 
     /// Where to connect.
     pub fn url(&self) -> String {
         format!("redis://{}/", self.address)
     }
+}
+
+impl Drop for Redis {
+    fn drop(&mut self) {
+        let _ = self.child.start_kill();
+        if let Some(folder) = &self.folder {
+            let _ = std::fs::remove_dir_all(folder);
+        }
+    }
+}
+
+fn run_redis(program: &Path, folder: Option<&Path>, address: &str) -> Child {
+    let mut command = run_as_user(program);
+    let port = address.rsplit(':').next().expect("it has a port");
+    command.args(["--port", port, "--bind", "127.0.0.1", "--save", ""]);
+    match folder {
+        Some(folder) => command.args(["--appendonly", "yes", "--dir"]).arg(folder),
+        None => command.args(["--appendonly", "no"]),
+    };
+    command.kill_on_drop(true).spawn().expect("redis-server starts")
 }
 
 /// The folder with the programs of the newest PostgreSQL.

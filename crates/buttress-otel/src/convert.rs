@@ -39,6 +39,8 @@ pub(crate) fn span_data(span: &SpanRecord, scope: &InstrumentationScope) -> Span
         span_kind: match span.kind {
             trace::SpanKind::Server => SpanKind::Server,
             trace::SpanKind::Client => SpanKind::Client,
+            trace::SpanKind::Producer => SpanKind::Producer,
+            trace::SpanKind::Consumer => SpanKind::Consumer,
             _ => SpanKind::Internal,
         },
         name: span.name.clone(),

@@ -46,6 +46,29 @@ pub enum Signal {
         /// Whose budget it is.
         client: Arc<str>,
     },
+    /// A job was given up.
+    JobDeadLettered {
+        /// The queue it was in.
+        queue: Arc<str>,
+        /// Its id.
+        id: Arc<str>,
+        /// Its type.
+        kind: Arc<str>,
+        /// Why.
+        reason: Arc<str>,
+    },
+    /// A queue had no room for a job, or threw one away for it; told once until there is room again.
+    QueueFull {
+        /// Which.
+        queue: Arc<str>,
+    },
+    /// Whether something can be reached has changed.
+    Connectivity {
+        /// What.
+        name: Arc<str>,
+        /// Whether it can be reached.
+        online: bool,
+    },
     /// The listener fell behind, and so many signals were lost to it.
     Missed(u64),
 }

@@ -17,6 +17,10 @@ pub enum SpanKind {
     Server,
     /// A request that went out.
     Client,
+    /// A message that was handed over.
+    Producer,
+    /// A message that is processed.
+    Consumer,
 }
 
 impl SpanKind {
@@ -26,6 +30,8 @@ impl SpanKind {
             Self::Internal => 1,
             Self::Server => 2,
             Self::Client => 3,
+            Self::Producer => 4,
+            Self::Consumer => 5,
         }
     }
 }

@@ -78,6 +78,7 @@ pub(crate) use work::Work;
 pub(super) use work::{Core, Place};
 
 use super::sampler::Sampler;
+use super::span::SpanKind;
 use super::spans::Spans;
 use crate::context::{self, Context, Key, Value};
 
@@ -153,6 +154,20 @@ impl<J> Operation<J> {
     #[must_use]
     pub fn event(mut self, name: impl Into<Cow<'static, str>>) -> Self {
         self.core.event = Some(name.into());
+        self
+    }
+
+    /// What the span is among others: [`SpanKind::Consumer`] for what comes from a queue. Internal by default.
+    #[must_use]
+    pub fn kind(mut self, kind: SpanKind) -> Self {
+        self.core.kind = kind;
+        self
+    }
+
+    /// Gives each run a trace of its own, linked to the span of here. By default it is a child of that.
+    #[must_use]
+    pub fn in_own_trace(mut self) -> Self {
+        self.core.place = Place::Root;
         self
     }
 

@@ -34,6 +34,7 @@ pub(in crate::trace) struct Core {
     pub(in crate::trace) slo: Option<Duration>,
     /// The event that the span has at its end.
     pub(in crate::trace) event: Option<Cow<'static, str>>,
+    pub(in crate::trace) kind: SpanKind,
     pub(in crate::trace) statistics: bool,
     pub(in crate::trace) enabled: bool,
 }
@@ -62,6 +63,7 @@ impl Core {
             slow: None,
             slo: None,
             event: None,
+            kind: SpanKind::Internal,
             statistics: false,
             enabled: true,
         }
@@ -130,7 +132,7 @@ impl Work {
         let is_decided = core.place != Place::Root && context.origin().decided;
         let sampled = match is_decided {
             true => context.is_sampled(),
-            false => core.sampler.settle(&mut context, SpanKind::Internal, None, started, &core.spans),
+            false => core.sampler.settle(&mut context, core.kind, None, started, &core.spans),
         };
         context.claim(sampled);
         let result = if sampled { SamplingResult::RecordAndSample } else { SamplingResult::Drop };
@@ -290,7 +292,7 @@ impl Core {
         Box::new(Recording {
             context: context.clone(),
             annotations,
-            kind: SpanKind::Internal,
+            kind: self.kind,
             subject: Subject::Named { name: self.name.clone(), attributes },
             links,
             started,

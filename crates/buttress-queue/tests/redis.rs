@@ -1,0 +1,62 @@
+//! What holds of the engine on Redis alone: real servers that are killed, real processes that are, and the real BullMQ.
+#![allow(clippy::unwrap_used, reason = "what fails here fails the test")]
+
+#[path = "redis/crash.rs"]
+mod crash;
+#[path = "redis/node.rs"]
+mod node;
+#[path = "redis/outage.rs"]
+mod outage;
+#[path = "redis/time.rs"]
+mod time;
+
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use buttress_queue::engine::{Claimed, Engine, Entry};
+use buttress_queue::{EngineConfig, Envelope, JobId, Redis, RedisConfig};
+use serde_json::value::to_raw_value;
+
+/// Beyond it nothing will come any more.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Engines on the queue of this name, as patient as tests are that run beside many others.
+fn engine(url: &str, queue: &str) -> Redis {
+    configured(url, queue, EngineConfig::default())
+}
+
+fn configured(url: &str, queue: &str, config: EngineConfig) -> Redis {
+    Redis::new(RedisConfig::new(url, queue).patience(Duration::from_secs(10)), config).unwrap()
+}
+
+/// What the queue's clock says.
+fn now() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_millis() as u64
+}
+
+fn id(name: &str) -> JobId {
+    JobId::new(name).unwrap()
+}
+
+/// A job that is due now.
+fn job(name: &str) -> Entry {
+    let created = now();
+    Entry::new(Envelope::new(id(name), "test", created, to_raw_value(name).unwrap()), created)
+}
+
+/// A while between two looks at what other processes do.
+async fn pause() {
+    tokio::time::sleep(Duration::from_millis(20)).await;
+}
+
+/// Waits for the next job, as a worker does.
+async fn next(engine: &Redis, lease: Duration) -> Claimed {
+    let next = async {
+        loop {
+            engine.ready(now()).await;
+            if let Some(claimed) = engine.claim(1, lease, now()).await.unwrap_or_default().pop() {
+                return claimed;
+            }
+        }
+    };
+    tokio::time::timeout(PATIENCE, next).await.expect("a job should have come")
+}

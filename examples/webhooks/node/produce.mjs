@@ -1,0 +1,7 @@
+// Adds a job to the inbox as any producer of BullMQ does: REDIS_URL=redis://127.0.0.1:6379 node produce.mjs lamp
+import { Queue } from 'bullmq';
+
+const queue = new Queue('inbox', { connection: { url: process.env.REDIS_URL } });
+const job = await queue.add('order.created', { type: 'order.created', data: { item: process.argv[2] ?? 'lamp' } });
+console.log(`added ${job.id}`);
+await queue.close();
