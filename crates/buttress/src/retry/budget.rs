@@ -433,8 +433,9 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn what_has_ended_is_not_under_way_and_what_was_not_sent_is_paid_back() {
         let budget = RetryBudget::new();
-        (0..100).for_each(|_| budget.begin());
-        (0..60).for_each(|_| budget.end());
+        let (shard, tally) = (Shard::mine(), budget.tally(Shard::mine()));
+        (0..100).for_each(|_| tally.begin(shard));
+        (0..60).for_each(|_| tally.end(shard));
         assert_eq!(budget.counts().in_flight, 40);
         let before = budget.counts().balance;
         let mut repeat = budget.withdraw(Ask::Repeat).unwrap();
