@@ -70,8 +70,11 @@ fn op() -> impl Strategy<Value = Op> {
 }
 
 fn settings() -> impl Strategy<Value = Settings> {
-    let window =
-        prop_oneof![Just(Kept::Count { calls: 10, within: 1600 }), Just(Kept::Time { bucket: 100, buckets: 10 })];
+    let window = prop_oneof![
+        4 => Just(Kept::Count { calls: 10, within: 1600 }),
+        4 => Just(Kept::Time { bucket: 100, buckets: 10 }),
+        1 => Just(Kept::Time { bucket: 1000, buckets: 1 }),
+    ];
     let cancellation =
         prop_oneof![Just(Cancellation::Ignore), Just(Cancellation::Failure), Just(Cancellation::FailureIfSlow)];
     let ramp = prop_oneof![Just(None), Just(Some(100)), Just(Some(25))];

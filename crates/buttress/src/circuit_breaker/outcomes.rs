@@ -116,6 +116,9 @@ struct Shape {
     /// The last so many; `None` is a window of time.
     calls: Option<u64>,
     slices: u64,
+    /// Places for slices in a row. Where the window has one slice only there is one more, so that a thread that is still
+    /// in the slice before does not write over the new one.
+    places: u64,
     /// How long a slice is, in milliseconds.
     slice: u64,
     rows: usize,
@@ -145,7 +148,7 @@ impl<W: Word> Outcomes<W> {
 
     #[inline]
     fn block(&self, shard: Shard) -> &Block<W> {
-        self.blocks.of(shard, || Block::new(self.shape.rows * self.shape.slices as usize))
+        self.blocks.of(shard, || Block::new(self.shape.rows * self.shape.places as usize))
     }
 
     /// Makes what would be made when it is first needed.
@@ -198,7 +201,7 @@ impl<W: Word> Outcomes<W> {
     /// Forgets the window. Whoever is just about to write down something from before writes it into the past.
     pub(super) fn restart(&self) {
         self.leaps.fetch_add(1, Ordering::AcqRel);
-        self.ahead.fetch_add((self.shape.slices + 1) * self.shape.slice, Ordering::AcqRel);
+        self.ahead.fetch_add((self.shape.places + 1) * self.shape.slice, Ordering::AcqRel);
     }
 
     pub(super) fn total(&self, total: Total) -> u64 {
@@ -294,15 +297,16 @@ impl<W: Word> Outcomes<W> {
             return;
         }
         let number = (now + self.ahead.load(Ordering::Relaxed)) / self.shape.slice;
-        let word = &block.slices[row * self.shape.slices as usize + (number % self.shape.slices) as usize];
+        let word = &block.slices[self.shape.place(row, number)];
         let number = number & COUNT;
         shard.update(word, |slice| if slice >> 32 == number { slice + 1 } else { number << 32 | 1 });
     }
 
     /// The counts of a row's slices in the window.
     fn in_row(&self, row: usize, now: u64) -> u64 {
-        let (slices, current) = (self.shape.slices, now / self.shape.slice);
-        let (first, last) = (row * slices as usize, (row + 1) * slices as usize);
+        let Shape { slices, places, slice, .. } = self.shape;
+        let current = now / slice;
+        let (first, last) = (row * places as usize, (row + 1) * places as usize);
         self.sum(|block| {
             let counts = block.slices[first..last].iter().map(|slice| {
                 let slice = slice.load(Ordering::Acquire);
@@ -315,7 +319,7 @@ impl<W: Word> Outcomes<W> {
 
     /// The count of one slice of a row.
     fn in_slice(&self, row: usize, number: u64) -> u64 {
-        let at = row * self.shape.slices as usize + (number % self.shape.slices) as usize;
+        let at = self.shape.place(row, number);
         self.sum(|block| {
             let slice = block.slices[at].load(Ordering::Acquire);
             if slice >> 32 == number & COUNT { slice & COUNT } else { 0 }
@@ -338,7 +342,13 @@ impl Shape {
             Window::Time { length, buckets } => (None, millis(length), u64::from(buckets), IGNORED_ROW, row),
         };
         let rows = if config.throttle.is_some() { REFUSED_ROW + 1 } else { rows };
-        Self { calls, slices, slice: span.div_ceil(slices).max(1), rows, ring }
+        Self { calls, slices, places: slices.max(2), slice: span.div_ceil(slices).max(1), rows, ring }
+    }
+
+    /// Where a slice of a row is.
+    #[inline]
+    fn place(&self, row: usize, number: u64) -> usize {
+        row * self.places as usize + (number % self.places) as usize
     }
 }
 
@@ -480,6 +490,23 @@ mod tests {
         outcomes.restart();
         assert_eq!(outcomes.read(499), Seen::default());
         assert_eq!(outcomes.read(0), Seen::default());
+    }
+
+    #[test]
+    fn who_is_late_at_the_end_of_the_only_bucket_takes_nothing_from_the_next() {
+        let window = Window::time(Duration::from_secs(1), 1).unwrap();
+        let outcomes = outcomes(&CircuitConfig::default().window(window).throttle(Throttle::default()));
+        let read = |now| (outcomes.read(now).calls, outcomes.read(now).failed, outcomes.demand(now).requests);
+        (0..3).for_each(|_| outcomes.ok(MINE, 1000, 5));
+        (0..2).for_each(|_| outcomes.bad(MINE, Kind::Failed, 1000));
+        outcomes.ok(MINE, 999, 5);
+        outcomes.bad(MINE, Kind::Failed, 999);
+        assert_eq!(read(1000), (5, 2, 5));
+        assert_eq!(read(1999), (5, 2, 5));
+        assert_eq!(read(2000), (0, 0, 0), "one bucket ago");
+        outcomes.ok(MINE, 3000, 5);
+        outcomes.restart();
+        assert_eq!(read(3000), (0, 0, 0));
     }
 
     #[test]
