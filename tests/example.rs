@@ -146,6 +146,15 @@ impl Example {
         (status.success(), spans)
     }
 
+    /// The next line that the example prints.
+    ///
+    /// # Panics
+    ///
+    /// When there is none.
+    pub async fn printed_line(&mut self) -> String {
+        next_line(&mut self.lines).await
+    }
+
     /// The next span among the lines that the example prints for which the condition holds.
     ///
     /// # Panics

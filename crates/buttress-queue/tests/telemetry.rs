@@ -1,5 +1,7 @@
 //! What a queue shows: spans, metrics, health.
 
+#![allow(clippy::unwrap_used, reason = "a helper of a test fails as the test itself does")]
+
 mod support;
 
 use std::time::Duration;

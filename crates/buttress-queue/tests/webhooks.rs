@@ -1,5 +1,7 @@
 //! Webhooks: signed as the specification says, delivered with patience, verified on receipt.
 
+#![allow(clippy::unwrap_used, reason = "a helper of a test fails as the test itself does")]
+
 mod support;
 
 use std::collections::HashMap;
@@ -113,9 +115,12 @@ fn a_destination_has_an_absolute_url_without_a_user() {
 /// Answers each destination's requests by its host, and keeps what came.
 #[derive(Clone, Default)]
 struct World {
-    answers: Arc<Mutex<HashMap<String, Vec<Response<Full<Bytes>>>>>>,
-    came: Arc<Mutex<Vec<(Request<()>, Bytes)>>>,
+    answers: Arc<Mutex<HashMap<String, Answers>>>,
+    came: Arc<Mutex<Vec<Came>>>,
 }
+
+type Answers = Vec<Response<Full<Bytes>>>;
+type Came = (Request<()>, Bytes);
 
 impl World {
     fn answer(&self, host: &str, status: u16, retry_after: Option<&str>) {

@@ -30,7 +30,7 @@ const CAPACITY: usize = 256;
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub enum Signal {
-    /// A circuit changed its state.
+    /// A circuit changed its state, or whether it only observes.
     #[cfg(feature = "circuit-breaker")]
     Circuit(Transition),
     /// A request failed after as many attempts as it may have.

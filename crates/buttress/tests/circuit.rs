@@ -623,7 +623,7 @@ async fn a_circuit_that_only_observes_counts_what_it_would_have_rejected() {
     advance(FIRST_WAIT).await;
     calls(&circuit, 3, CallResult::Ok);
     assert_eq!(circuit.state(), State::Closed);
-    circuit.observe_only(false);
+    circuit.release("the settings are good");
     open(&circuit);
     assert!(!call(&circuit, CallResult::Ok));
 }
@@ -634,14 +634,104 @@ async fn a_circuit_that_only_observes_is_available_unless_it_was_opened_by_hand(
     open(&circuit);
     let health = circuit.health(Instant::now());
     assert_eq!(
-        (health.state, health.observe_only, health.available, health.retry_after),
+        (health.state, health.observe_only.is_some(), health.available, health.retry_after),
         (State::Open, true, true, None)
     );
     assert!(circuit.is_available());
     circuit.force_open("a drill", Some(SECOND));
     let health = circuit.health(Instant::now());
-    assert_eq!((health.observe_only, health.available, health.retry_after), (true, false, Some(SECOND)));
+    let observes = health.observe_only.is_some();
+    assert_eq!((observes, health.available, health.retry_after), (true, false, Some(SECOND)));
     assert!(!circuit.is_available());
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_to_observe_for_a_time_rejects_again_after_it() {
+    let circuit = circuit();
+    circuit.observe_only("new settings", Some(SECOND));
+    open(&circuit);
+    advance(SECOND - millis(1)).await;
+    assert!(call(&circuit, CallResult::Ok));
+    advance(millis(1)).await;
+    assert!(!call(&circuit, CallResult::Ok));
+    let counts = circuit.counts();
+    assert_eq!((counts.would_have_rejected, counts.rejected), (1, 1));
+    let seen = circuit.snapshot(Instant::now());
+    assert_eq!((seen.observe_only, seen.transitions.len()), (None, 3));
+    let last = &seen.transitions[0].transition;
+    assert_eq!((last.from, last.to, &last.reason), (State::Open, State::Open, &Reason::ObserveOnlyExpired));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_health_check_notices_that_the_time_to_observe_is_over() {
+    let circuit = circuit();
+    let mut watch = circuit.watch();
+    circuit.observe_only("new settings", Some(SECOND));
+    open(&circuit);
+    assert!(circuit.is_available());
+    advance(SECOND).await;
+    assert!(!circuit.is_available());
+    let health = circuit.health(Instant::now());
+    assert_eq!((health.observe_only, health.available), (None, false));
+    let mut heard = Vec::new();
+    for _ in 0..3 {
+        heard.push(watch.next().await.unwrap().reason.as_str());
+    }
+    assert_eq!(heard, ["observe_only", "failure_rate", "observe_only_expired"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn why_it_only_observes_and_why_no_longer_is_told_and_leaves_what_is_known_of_its_state() {
+    let signals = Signals::new();
+    let circuit = circuit().with_signals(signals.clone());
+    open(&circuit);
+    let mut listener = signals.subscribe();
+    advance(SECOND).await;
+    circuit.observe_only("the store asks for it", None);
+    advance(SECOND).await;
+    circuit.release("it has had enough");
+    let reasons = [Reason::ObserveOnly("the store asks for it".into()), Reason::Enforced("it has had enough".into())];
+    for (reason, after) in reasons.into_iter().zip([SECOND, 2 * SECOND]) {
+        let Some(Signal::Circuit(told)) = listener.next().await else { panic!("not told") };
+        assert_eq!((told.from, told.to, told.reason, told.after), (State::Open, State::Open, reason, after));
+    }
+    let seen = circuit.snapshot(Instant::now());
+    assert_eq!((seen.time_in_state, seen.trips.values().sum::<u64>()), (2 * SECOND, 1));
+    let tripped = Some(Reason::FailureRate { failed: 20, calls: 20 });
+    assert_eq!((seen.last_trip, circuit.health(Instant::now()).reason), (tripped.clone(), tripped));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_page_shows_why_a_circuit_only_observes_and_for_how_long() {
+    let circuit = circuit();
+    let shown = || serde_json::to_value(circuit.health(Instant::now())).unwrap()["observe_only"].take();
+    assert_eq!(shown(), serde_json::Value::Null);
+    circuit.observe_only("a trial", Some(2 * SECOND));
+    advance(millis(500)).await;
+    assert_eq!(shown(), serde_json::json!({ "reason": "a trial", "remaining_ms": 1500 }));
+    circuit.observe_only("until further notice", None);
+    assert_eq!(shown(), serde_json::json!({ "reason": "until further notice", "remaining_ms": null }));
+    let configured = Circuit::new("payments", config().observe_only(true)).health(Instant::now());
+    assert_eq!(serde_json::to_value(configured.observe_only).unwrap()["reason"], serde_json::Value::Null);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_release_ends_what_is_forced_and_only_then_that_it_observes() {
+    let circuit = circuit();
+    circuit.observe_only("a trial", None);
+    circuit.force_open("a drill", None);
+    assert!(!call(&circuit, CallResult::Ok));
+    let observes = || circuit.snapshot(Instant::now()).observe_only.is_some();
+    circuit.release("the drill is over");
+    assert!(observes() && circuit.state() == State::Closed);
+    // A drill that has ended by itself takes no release.
+    circuit.force_open("a drill", Some(SECOND));
+    advance(SECOND).await;
+    circuit.release("the trial is over");
+    assert!(!observes());
+    let told = circuit.snapshot(Instant::now()).transitions.len();
+    circuit.release("there is nothing left");
+    assert_eq!(circuit.snapshot(Instant::now()).transitions.len(), told);
 }
 
 // What is seen of it.
@@ -722,7 +812,7 @@ async fn a_health_page_shows_a_snapshot_as_it_is() {
     let (reason, text) = ("failure_rate", "20 of the last 20 calls failed");
     let expected = serde_json::json!({
         "state": "open",
-        "observe_only": false,
+        "observe_only": null,
         "time_in_state_ms": 1500,
         "last_trip": { "reason": reason, "text": text },
         "trips": { "failure_rate": 1 },
@@ -752,7 +842,7 @@ async fn a_health_check_is_told_the_state_since_when_why_and_when_to_come_again(
     let expected = serde_json::json!({
         "name": "payments",
         "state": "closed",
-        "observe_only": false,
+        "observe_only": null,
         "available": true,
         "time_in_state_ms": 0,
         "reason": null,
@@ -764,7 +854,7 @@ async fn a_health_check_is_told_the_state_since_when_why_and_when_to_come_again(
     let expected = serde_json::json!({
         "name": "payments",
         "state": "open",
-        "observe_only": false,
+        "observe_only": null,
         "available": false,
         "time_in_state_ms": 1500,
         "reason": { "reason": "failure_rate", "text": "20 of the last 20 calls failed" },

@@ -170,9 +170,9 @@ async fn half_open_time_in_state_stale_results_and_what_would_have_been_rejected
     let late = circuit.admit(Instant::now()).unwrap();
     calls(&circuit, 20, CallResult::FAILED);
     late.report(CallResult::Ok, Instant::now());
-    circuit.observe_only(true);
+    circuit.observe_only("a trial", None);
     calls(&circuit, 7, CallResult::Ok);
-    circuit.observe_only(false);
+    circuit.release("it is over");
     advance(retry_after(&circuit)).await;
     let _probe = circuit.admit(Instant::now()).unwrap();
     advance(seconds(2)).await;

@@ -33,7 +33,7 @@ enum Op {
     Release,
     Reset,
     ExportAndImport,
-    Observe(bool),
+    Observe(Option<u64>),
 }
 
 fn result() -> impl Strategy<Value = CallResult> {
@@ -65,13 +65,16 @@ fn op() -> impl Strategy<Value = Op> {
         1 => Just(Op::Release),
         1 => Just(Op::Reset),
         1 => Just(Op::ExportAndImport),
-        1 => any::<bool>().prop_map(Op::Observe),
+        1 => proptest::option::of(0..800u64).prop_map(Op::Observe),
     ]
 }
 
 fn settings() -> impl Strategy<Value = Settings> {
-    let window =
-        prop_oneof![Just(Kept::Count { calls: 10, within: 1600 }), Just(Kept::Time { bucket: 100, buckets: 10 })];
+    let window = prop_oneof![
+        4 => Just(Kept::Count { calls: 10, within: 1600 }),
+        4 => Just(Kept::Time { bucket: 100, buckets: 10 }),
+        1 => Just(Kept::Time { bucket: 1000, buckets: 1 }),
+    ];
     let cancellation =
         prop_oneof![Just(Cancellation::Ignore), Just(Cancellation::Failure), Just(Cancellation::FailureIfSlow)];
     let ramp = prop_oneof![Just(None), Just(Some(100)), Just(Some(25))];
@@ -249,9 +252,9 @@ impl Pair {
                 circuit.import(&state).expect("as it was written");
                 model.export_and_import();
             }
-            Op::Observe(only) => {
-                circuit.observe_only(only);
-                model.observes = only;
+            Op::Observe(lasts) => {
+                circuit.observe_only("a trial", lasts.map(millis));
+                model.observe(lasts);
             }
             _ => {}
         }
@@ -262,6 +265,7 @@ impl Pair {
         self.model.settle();
         prop_assert_eq!(circuit.state(), self.model.state());
         let seen = circuit.snapshot(Instant::now());
+        prop_assert_eq!(seen.observe_only.is_some(), self.model.observes());
         if self.model.state() == State::Closed {
             let window = (seen.window.calls as usize, seen.window.failed as usize, seen.window.slow as usize);
             prop_assert_eq!(window, self.model.window());
@@ -287,7 +291,8 @@ impl Pair {
     /// Whatever happened: after the longest wait somebody is let in, and good calls close the circuit.
     async fn is_not_wedged(&mut self) -> Result<(), TestCaseError> {
         let circuit = self.handles[0].clone();
-        circuit.observe_only(false);
+        // What is forced, and then that it only observes.
+        circuit.release("the end");
         circuit.release("the end");
         advance(millis(LEASE + WAITS[1])).await;
         for nth in 0..PROBES {

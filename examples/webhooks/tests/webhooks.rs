@@ -1,23 +1,67 @@
 //! The example as a program, looked at from outside.
 
-use std::time::Duration;
+use std::path::Path;
 
 use buttress_tests::example::Example;
+use buttress_tests::servers::Redis;
+use serde_json::Value;
 
-async fn start(folder: &tempfile::TempDir, more: &[(&str, &str)]) -> Example {
-    let folder = folder.path().to_str().unwrap();
+const JSON: [(&str, &str); 1] = [("content-type", "application/json")];
+
+async fn start(folder: &Path, more: &[(&str, &str)]) -> Example {
+    let folder = folder.to_str().expect("it is text");
     let variables: Vec<_> = [("WEBHOOKS_DATA", folder)].into_iter().chain(more.iter().copied()).collect();
     Example::start(env!("CARGO_BIN_EXE_webhooks"), &variables).await
 }
 
+/// Places an order and answers with the id of its event.
+async fn order(example: &Example, item: &str) -> String {
+    let taken = example.send("POST", "/orders", &JSON, &format!(r#"{{"item":"{item}"}}"#)).await;
+    assert_eq!(taken.status, 202, "{}", taken.body);
+    let body: Value = serde_json::from_str(&taken.body).expect("it is JSON");
+    body["event"].as_str().expect("it has an id").to_owned()
+}
+
 #[tokio::test]
-async fn an_order_goes_out_signed_and_comes_in_once() {
+async fn an_order_goes_out_signed_and_comes_in() {
     let folder = tempfile::tempdir().unwrap();
-    let mut example = start(&folder, &[]).await;
-    let json = [("content-type", "application/json")];
-    let taken = example.post("/orders", &json, r#"{"item":"lamp"}"#).await;
-    assert_eq!(taken.status(), 202);
-    let line = example.line().await;
-    let event = taken.json()["event"].as_str().unwrap().to_owned();
-    assert_eq!(line, format!("order.created {event} item=lamp attempt=1"));
+    let mut example = start(folder.path(), &[]).await;
+    let event = order(&example, "lamp").await;
+    assert_eq!(example.printed_line().await, format!("order.created {event} item=lamp attempt=1"));
+    let health = example.get("/health", &[]).await;
+    assert_eq!(health.status, 200);
+    assert!(health.body.contains("\"pass\""), "{}", health.body);
+    let page = example.get("/metrics", &[]).await.body;
+    for metric in ["messaging_client_sent_messages_total", "messaging_process_duration_seconds_count"] {
+        assert!(page.contains(metric), "no {metric} in {page}");
+    }
+}
+
+#[tokio::test]
+async fn a_webhook_that_nobody_signed_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let example = start(folder.path(), &[]).await;
+    assert_eq!(example.send("POST", "/webhooks", &JSON, "{}").await.status, 401);
+}
+
+#[tokio::test]
+async fn what_could_not_be_delivered_is_delivered_after_a_restart() {
+    let folder = tempfile::tempdir().unwrap();
+    // Nobody listens there.
+    let example = start(folder.path(), &[("PARTNER_URL", "http://127.0.0.1:9/in")]).await;
+    let event = order(&example, "chair").await;
+    example.terminate().await;
+    assert!(example.ended().await.0);
+    let mut example = start(folder.path(), &[]).await;
+    let line = example.printed_line().await;
+    assert!(line.starts_with(&format!("order.created {event} item=chair")), "{line}");
+}
+
+#[tokio::test]
+async fn on_redis_it_is_the_same() {
+    let Some(redis) = Redis::start().await else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let mut example = start(folder.path(), &[("REDIS_URL", &redis.url())]).await;
+    let event = order(&example, "lamp").await;
+    assert_eq!(example.printed_line().await, format!("order.created {event} item=lamp attempt=1"));
 }

@@ -1,6 +1,7 @@
 //! What the tests of workers share.
 
 #![allow(dead_code, reason = "not every test needs everything")]
+#![allow(clippy::unwrap_used, reason = "a helper of a test fails as the test itself does")]
 
 use std::future::Future;
 use std::sync::Arc;

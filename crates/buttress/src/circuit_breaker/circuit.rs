@@ -3,7 +3,6 @@
 use std::fmt;
 use std::future::Future;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use super::config::CircuitConfig;
@@ -140,22 +139,22 @@ impl Circuit {
         self.force(Phase::Disabled, reason, lasts);
     }
 
-    /// Ends what was forced: the circuit is closed with an empty window, after being open by a ramp. Does nothing if
-    /// nothing is forced.
+    /// Ends what was forced: the circuit is closed with an empty window, after being open by a ramp. If nothing is
+    /// forced, ends that it [only observes](Self::observe_only): the circuit stays in its state, and rejects. Does nothing
+    /// if it does not.
     pub fn release(&self, reason: impl Into<Arc<str>>) {
-        let now = self.now();
-        let reason = Reason::Forced(reason.into());
-        self.core().change(now, &reason, |status, rules| status.phase.is_forced().then(|| status.release(now, rules)));
+        let (core, now, reason) = (self.core(), self.now(), reason.into());
+        // What is over needs no release, and takes none from what is not.
+        core.settled(now);
+        let forced = Reason::Forced(Arc::clone(&reason));
+        if !core.change(now, &forced, |status, rules| status.phase.is_forced().then(|| status.release(now, rules))) {
+            core.enforce(reason, now);
+        }
     }
 
-    /// Closed, as if new; what was counted stays counted.
+    /// Closed, as if new; what was counted stays counted, and who [only observes](Self::observe_only) still does.
     pub fn reset(&self, reason: impl Into<Arc<str>>) {
         self.core().change(self.now(), &Reason::Reset(reason.into()), |status, _| Some(status.reset()));
-    }
-
-    /// Decides and rejects nothing, or rejects again. What is forced open by hand is rejected all the same.
-    pub fn observe_only(&self, only: bool) {
-        self.core().observe_only.store(only, Ordering::Relaxed);
     }
 
     /// Hears its transitions from now on.

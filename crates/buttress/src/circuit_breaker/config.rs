@@ -157,7 +157,8 @@ impl CircuitConfig {
         self
     }
 
-    /// Decides, and rejects nothing; off. What would have been rejected is counted.
+    /// Decides, and rejects nothing, until it is [released](super::Circuit::release); off. What would have been rejected is
+    /// counted. [`Circuit::observe_only`](super::Circuit::observe_only) does it for a time.
     #[must_use]
     pub fn observe_only(mut self, only: bool) -> Self {
         self.observe_only = only;

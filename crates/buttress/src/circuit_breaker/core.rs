@@ -1,12 +1,13 @@
 //! A circuit's word and all that belongs to it: admission, outcomes, and the step from one state to the next.
 
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, TryLockError};
 use std::time::Duration;
 
 use super::config::{Cancellation, CircuitConfig};
 use super::decide;
 use super::log::Log;
+use super::observe_only::Until;
 use super::outcomes::{Kind, Outcomes, Total};
 use super::permit::{CallResult, RejectedBecause};
 use super::state::{self, NEVER, Phase, Rules, Status, Step, Verdict};
@@ -38,7 +39,7 @@ pub(super) struct Core {
     since: AtomicU64,
     /// How often it opened since it was last closed for good.
     reopened: AtomicU32,
-    pub(super) observe_only: AtomicBool,
+    pub(super) observes_until: Until,
     /// The share that the throttle holds back, as the bits of a float; and when to compute it anew.
     held_back: AtomicU64,
     throttle_due: AtomicU64,
@@ -87,7 +88,7 @@ impl Core {
             outcomes: Outcomes::new(&config),
             since: AtomicU64::new(0),
             reopened: AtomicU32::new(0),
-            observe_only: AtomicBool::new(config.observe_only),
+            observes_until: Until::new(config.observe_only),
             held_back: AtomicU64::new(0),
             throttle_due: AtomicU64::new(0),
             slow: AtomicU64::new(stuck::slow(None)),
@@ -167,10 +168,10 @@ impl Core {
                     self.outcomes.add(shard, Total::Probes);
                     return Ok((Role::Probe, next.generation));
                 }
-                Step::Reject(wait) => return self.refuse(shard, status, wait),
+                Step::Reject(wait) => return self.refuse(shard, status, wait, now),
             };
             return match passes {
-                false => self.refuse(shard, status, self.soon(status, now)),
+                false => self.refuse(shard, status, self.soon(status, now), now),
                 true if status.phase.is_closed() => {
                     self.outcomes.add(shard, Total::Started);
                     Ok((Role::Counted, status.generation))
@@ -183,7 +184,7 @@ impl Core {
         }
     }
 
-    fn refuse(&self, shard: Shard, status: Status, wait: u64) -> Admission {
+    fn refuse(&self, shard: Shard, status: Status, wait: u64, now: u64) -> Admission {
         let because = match status.phase {
             Phase::Open => RejectedBecause::Open,
             Phase::HalfOpen => RejectedBecause::Probing,
@@ -192,7 +193,7 @@ impl Core {
             _ => RejectedBecause::Throttled,
         };
         // What was done by hand is meant.
-        if because != RejectedBecause::Forced && self.observe_only.load(Ordering::Relaxed) {
+        if because != RejectedBecause::Forced && self.observes(now) {
             self.outcomes.add(shard, Total::WouldRefuse);
             self.outcomes.add(shard, Total::Passed);
             return Ok((Role::LetThrough, status.generation));
@@ -407,13 +408,13 @@ impl Core {
         }
     }
 
-    /// Changes the status by hand, whatever it is.
-    pub(super) fn change(&self, now: u64, reason: &Reason, next: impl Fn(Status, &Rules) -> Option<Status>) {
+    /// Changes the status by hand, whatever it is; false if there was nothing to change.
+    pub(super) fn change(&self, now: u64, reason: &Reason, next: impl Fn(Status, &Rules) -> Option<Status>) -> bool {
         loop {
             let word = self.hot.word.load(Ordering::Acquire);
-            let Some(next) = next(Status::unpack(word), &self.rules) else { return };
+            let Some(next) = next(Status::unpack(word), &self.rules) else { return false };
             if self.shift(word, next, reason.clone(), now) {
-                return;
+                return true;
             }
         }
     }
@@ -453,14 +454,27 @@ impl Core {
     #[cold]
     fn tell(&self, from: State, to: State, reason: Reason, now: u64) {
         let before = self.since.swap(now, Ordering::AcqRel);
-        let after = Duration::from_millis(now.saturating_sub(before));
-        let (name, key) = (self.name.clone(), self.key.clone());
-        let transition = Transition { name, key, from, to, reason, after };
-        let signals = {
-            let mut log = self.log();
-            log.push(now, transition.clone());
-            log.signals.clone()
-        };
+        let mut log = self.log();
+        log.enter(to, &reason);
+        self.send(log, self.transition((from, to), reason, before, now), now);
+    }
+
+    /// What happened to it and leaves it in its state.
+    #[cold]
+    pub(super) fn tell_of(&self, log: MutexGuard<'_, Log>, state: State, reason: Reason, now: u64) {
+        let since = self.since.load(Ordering::Acquire);
+        self.send(log, self.transition((state, state), reason, since, now), now);
+    }
+
+    fn transition(&self, (from, to): (State, State), reason: Reason, since: u64, now: u64) -> Transition {
+        let after = Duration::from_millis(now.saturating_sub(since));
+        Transition { name: self.name.clone(), key: self.key.clone(), from, to, reason, after }
+    }
+
+    fn send(&self, mut log: MutexGuard<'_, Log>, transition: Transition, now: u64) {
+        log.push(now, transition.clone());
+        let signals = log.signals.clone();
+        drop(log);
         // Nobody is called while anything is locked.
         for listeners in signals.iter().chain(self.watchers.get()) {
             listeners.send(Signal::Circuit(transition.clone()));

@@ -1,13 +1,12 @@
 //! What a health page or a readiness check wants to know of a circuit.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use serde::Serialize;
 
 use super::circuit::Circuit;
-use super::core::Core;
+use super::observe_only::ObserveOnly;
 use super::snapshot::{maybe_millis, millis};
 use super::state::{NEVER, Phase, Status};
 use super::transition::{Reason, State};
@@ -42,8 +41,8 @@ pub struct CircuitHealth {
     pub key: Option<Arc<str>>,
     /// What it does with calls.
     pub state: State,
-    /// Whether it decides and rejects nothing, but what is forced open.
-    pub observe_only: bool,
+    /// That it decides and rejects nothing but what is forced open, if so.
+    pub observe_only: Option<ObserveOnly>,
     /// Whether a call would have a chance now, as [`Circuit::is_available`] has it.
     pub available: bool,
     /// For how long it has been in its state. Serialised, whole milliseconds by the name `time_in_state_ms`.
@@ -63,16 +62,17 @@ impl Circuit {
         let core = self.core();
         let millis = core.millis(now);
         let status = core.settled(millis);
-        let reason = core.log().transitions.front().map(|(_, last)| last.reason.clone());
+        let observe_only = core.observing(millis);
+        let observes = observe_only.is_some();
         CircuitHealth {
             name: Arc::clone(&core.name),
             key: core.key.clone(),
             state: status.phase.state(),
-            observe_only: core.observe_only.load(Ordering::Relaxed),
-            available: !rejects(core, status, millis),
+            observe_only,
+            available: !rejects(status, observes, millis),
             time_in_state: now.saturating_duration_since(core.since()),
-            reason,
-            retry_after: retry_after(core, status, millis),
+            reason: core.log().reason.clone(),
+            retry_after: retry_after(status, observes, millis),
         }
     }
 
@@ -81,21 +81,21 @@ impl Circuit {
     pub fn is_available(&self) -> bool {
         let core = self.core();
         let now = core.millis(clock::now());
-        !rejects(core, core.settled(now), now)
+        !rejects(core.settled(now), core.observes(now), now)
     }
 }
 
 /// Whether every call is rejected.
-fn rejects(core: &Core, status: Status, now: u64) -> bool {
+fn rejects(status: Status, observes: bool, now: u64) -> bool {
     match status.phase {
         Phase::ForcedOpen => true,
-        Phase::Open => now < status.time && !core.observe_only.load(Ordering::Relaxed),
+        Phase::Open => now < status.time && !observes,
         _ => false,
     }
 }
 
 /// When the next call may pass, if none may now and that is known.
-pub(super) fn retry_after(core: &Core, status: Status, now: u64) -> Option<Duration> {
-    let is_known = rejects(core, status, now) && status.time != NEVER;
+pub(super) fn retry_after(status: Status, observes: bool, now: u64) -> Option<Duration> {
+    let is_known = rejects(status, observes, now) && status.time != NEVER;
     is_known.then(|| Duration::from_millis(status.time - now))
 }

@@ -134,9 +134,10 @@
 //! # By hand
 //!
 //! [`force_open`](Circuit::force_open), [`force_closed`](Circuit::force_closed) and [`disable`](Circuit::disable) last
-//! until [`release`](Circuit::release) or for a time, and no outcome changes them. [`observe_only`](Circuit::observe_only)
-//! decides and rejects nothing, to try settings on real traffic. [`export`](Circuit::export) and
-//! [`import`](Circuit::import) carry a state over a restart.
+//! until [`release`](Circuit::release) or for a time, and no outcome changes them. With
+//! [`observe_only`](Circuit::observe_only) the circuit decides and rejects nothing, to try settings on real traffic, as
+//! long. All of them have a reason, which is told. [`export`](Circuit::export) and [`import`](Circuit::import) carry a state
+//! over a restart.
 //!
 //! # What it costs
 //!
@@ -166,6 +167,7 @@
 //! | `permit` | [`Permit`], [`CallResult`], [`Rejected`] |
 //! | `circuit` | [`Circuit`], the handle |
 //! | `log` | the last transitions, and who is told of them |
+//! | `observe_only` | [`ObserveOnly`]: deciding without rejecting |
 //! | `snapshot` | [`CircuitSnapshot`], [`CircuitCounts`] |
 //! | `health` | [`CircuitHealth`] |
 //! | `persist` | [`CircuitState`] |
@@ -190,6 +192,7 @@ mod layer;
 mod log;
 #[cfg(test)]
 mod model;
+mod observe_only;
 mod outcomes;
 mod permit;
 mod persist;
@@ -217,6 +220,7 @@ pub use fallback::{Cause, Fallback, FallbackFuture, FallbackLayer};
 pub use future::ResponseFuture;
 pub use health::CircuitHealth;
 pub use layer::CircuitBreakerLayer;
+pub use observe_only::ObserveOnly;
 pub use permit::{CallError, CallResult, Permit, Rejected, RejectedBecause};
 pub use persist::{CircuitState, ImportError};
 pub use probe::PermitProbe;

@@ -116,7 +116,8 @@ struct Shape {
     /// The last so many; `None` is a window of time.
     calls: Option<u64>,
     slices: u64,
-    /// The last place of a row.
+    /// The last place of a row, of which there are a power of two and two at least: so that a thread that is still in the
+    /// slice before does not write over the new one.
     last: usize,
     /// How long a slice is, in milliseconds.
     slice: u64,
@@ -200,7 +201,7 @@ impl<W: Word> Outcomes<W> {
     /// Forgets the window. Whoever is just about to write down something from before writes it into the past.
     pub(super) fn restart(&self) {
         self.leaps.fetch_add(1, Ordering::AcqRel);
-        self.ahead.fetch_add((self.shape.slices + 1) * self.shape.slice, Ordering::AcqRel);
+        self.ahead.fetch_add((self.shape.width() as u64 + 1) * self.shape.slice, Ordering::AcqRel);
     }
 
     pub(super) fn total(&self, total: Total) -> u64 {
@@ -340,7 +341,7 @@ impl Shape {
             Window::Time { length, buckets } => (None, millis(length), u64::from(buckets), IGNORED_ROW, row),
         };
         let rows = if config.throttle.is_some() { REFUSED_ROW + 1 } else { rows };
-        let last = slices.next_power_of_two() as usize - 1;
+        let last = slices.max(2).next_power_of_two() as usize - 1;
         Self { calls, slices, last, slice: span.div_ceil(slices).max(1), rows, ring }
     }
 
@@ -350,6 +351,7 @@ impl Shape {
         self.last + 1
     }
 
+    /// Where a slice of a row is.
     #[inline]
     const fn place(&self, row: usize, number: u64) -> usize {
         row * self.width() + (number as usize & self.last)
@@ -494,6 +496,23 @@ mod tests {
         outcomes.restart();
         assert_eq!(outcomes.read(499), Seen::default());
         assert_eq!(outcomes.read(0), Seen::default());
+    }
+
+    #[test]
+    fn who_is_late_at_the_end_of_the_only_bucket_takes_nothing_from_the_next() {
+        let window = Window::time(Duration::from_secs(1), 1).unwrap();
+        let outcomes = outcomes(&CircuitConfig::default().window(window).throttle(Throttle::default()));
+        let read = |now| (outcomes.read(now).calls, outcomes.read(now).failed, outcomes.demand(now).requests);
+        (0..3).for_each(|_| outcomes.ok(MINE, 1000, 5));
+        (0..2).for_each(|_| outcomes.bad(MINE, Kind::Failed, 1000));
+        outcomes.ok(MINE, 999, 5);
+        outcomes.bad(MINE, Kind::Failed, 999);
+        assert_eq!(read(1000), (5, 2, 5));
+        assert_eq!(read(1999), (5, 2, 5));
+        assert_eq!(read(2000), (0, 0, 0), "one bucket ago");
+        outcomes.ok(MINE, 3000, 5);
+        outcomes.restart();
+        assert_eq!(read(3000), (0, 0, 0));
     }
 
     #[test]

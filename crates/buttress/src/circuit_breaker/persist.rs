@@ -16,7 +16,8 @@ const VERSION: u32 = 1;
 
 /// What is written down of a circuit. Times are durations, so that neither clocks nor time zones matter.
 ///
-/// The window is not part of it: what is closed begins with an empty one.
+/// The window is not part of it: what is closed begins with an empty one. Nor is that it only observes, which stays what
+/// it is where the state is taken over.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CircuitState {
     version: u32,

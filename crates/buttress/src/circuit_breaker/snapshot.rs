@@ -1,13 +1,13 @@
 //! What a circuit looks like at a moment.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use serde::{Serialize, Serializer};
 
 use super::circuit::Circuit;
 use super::health::retry_after;
+use super::observe_only::ObserveOnly;
 use super::outcomes::{Kind, Outcomes, Total};
 use super::transition::{Reason, State, Transition};
 use crate::clock::Instant;
@@ -21,8 +21,8 @@ use crate::clock::Instant;
 pub struct CircuitSnapshot {
     /// What it does with calls.
     pub state: State,
-    /// Whether it decides and rejects nothing, but what is forced open.
-    pub observe_only: bool,
+    /// That it decides and rejects nothing but what is forced open, if so.
+    pub observe_only: Option<ObserveOnly>,
     /// Since when.
     #[serde(skip)]
     pub since: Instant,
@@ -104,6 +104,8 @@ impl Circuit {
         let millis = core.millis(now);
         let status = core.settled(millis);
         let seen = if status.phase.is_closed() { core.outcomes.read(millis) } else { Default::default() };
+        let observe_only = core.observing(millis);
+        let retry_after = retry_after(status, observe_only.is_some(), millis);
         let log = core.log();
         let past = |(at, transition): &(u64, Transition)| PastTransition {
             ago: Duration::from_millis(millis.saturating_sub(*at)),
@@ -111,12 +113,12 @@ impl Circuit {
         };
         CircuitSnapshot {
             state: status.phase.state(),
-            observe_only: core.observe_only.load(Ordering::Relaxed),
+            observe_only,
             since: core.since(),
             time_in_state: now.saturating_duration_since(core.since()),
             last_trip: log.last_trip.clone(),
             trips: log.trips.clone(),
-            retry_after: retry_after(core, status, millis),
+            retry_after,
             window: WindowSnapshot { calls: seen.calls, failed: seen.failed, slow: seen.slow },
             transitions: log.transitions.iter().map(past).collect(),
             counts: self.counts(),

@@ -67,7 +67,7 @@ impl Serialize for State {
     }
 }
 
-/// Why a circuit changed its state.
+/// Why a circuit changed its state, or what it does in it.
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub enum Reason {
@@ -103,6 +103,12 @@ pub enum Reason {
     Reset(Arc<str>),
     /// A state that was exported has been imported.
     Imported,
+    /// By hand: it decides and rejects nothing from now on. Its state stays what it is, as with the next two.
+    ObserveOnly(Arc<str>),
+    /// By hand: it only observed, and rejects again.
+    Enforced(Arc<str>),
+    /// It was to observe for so long and not longer, and rejects again.
+    ObserveOnlyExpired,
 }
 
 impl Reason {
@@ -125,6 +131,9 @@ impl Reason {
             Self::ForceExpired => "force_expired",
             Self::Reset(_) => "reset",
             Self::Imported => "imported",
+            Self::ObserveOnly(_) => "observe_only",
+            Self::Enforced(_) => "enforced",
+            Self::ObserveOnlyExpired => "observe_only_expired",
         }
     }
 }
@@ -143,6 +152,9 @@ impl fmt::Display for Reason {
             Self::ForceExpired => f.write_str("the time it was forced for is over"),
             Self::Reset(why) => write!(f, "reset: {why}"),
             Self::Imported => f.write_str("imported"),
+            Self::ObserveOnly(why) => write!(f, "observes only: {why}"),
+            Self::Enforced(why) => write!(f, "rejects again: {why}"),
+            Self::ObserveOnlyExpired => f.write_str("the time it was to observe for is over"),
         }
     }
 }
@@ -157,7 +169,8 @@ impl Serialize for Reason {
     }
 }
 
-/// A circuit that changed its state.
+/// A circuit that changed its state; to the same where it was reset while closed, and where it begins or ends to
+/// [observe only](super::Circuit::observe_only).
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[non_exhaustive]
 pub struct Transition {

@@ -83,7 +83,8 @@ pub(crate) struct Model {
     /// Counts whatever makes earlier calls stale.
     pub(crate) era: u64,
     opened: u32,
-    pub(crate) observes: bool,
+    /// Until when it rejects nothing.
+    observes_until: Option<u64>,
     /// Everything that counts since the circuit was closed last: when, failed, slow.
     outcomes: Vec<(u64, bool, bool)>,
     /// What the throttle looks at: when, accepted.
@@ -137,7 +138,7 @@ impl Model {
             mode: Mode::Closed { ramp_until: None, throttled: false },
             era: 0,
             opened: 0,
-            observes: false,
+            observes_until: None,
             outcomes: Vec::new(),
             asked: Vec::new(),
             held_back: 0.0,
@@ -195,9 +196,20 @@ impl Model {
     }
 
     pub(crate) fn release(&mut self) {
-        if let Mode::Forced { state, .. } = self.mode {
-            self.close(state == State::ForcedOpen);
+        self.settle();
+        match self.mode {
+            Mode::Forced { state, .. } => self.close(state == State::ForcedOpen),
+            _ => self.observes_until = None,
         }
+    }
+
+    /// For ever, or for so long; for a moment at least where the clock has only begun.
+    pub(crate) fn observe(&mut self, lasts: Option<u64>) {
+        self.observes_until = Some(lasts.map_or(u64::MAX, |lasts| (self.now + lasts).max(1)));
+    }
+
+    pub(crate) fn observes(&self) -> bool {
+        self.observes_until.is_some_and(|until| self.now < until)
     }
 
     pub(crate) fn reset(&mut self) {
@@ -233,7 +245,7 @@ impl Model {
         self.look();
         self.settle();
         self.look();
-        let refuse = |wait| if self.observes { Ok(Role::LetThrough) } else { Err(wait) };
+        let refuse = |wait| if self.observes() { Ok(Role::LetThrough) } else { Err(wait) };
         match self.mode {
             Mode::Closed { ramp_until: Some(until), .. } => {
                 let from = f64::from(self.settings.ramp.unwrap_or(100)) / 100.0;
