@@ -4,6 +4,7 @@ mod args;
 mod charges;
 mod circuits;
 mod debug;
+mod events;
 mod fault;
 mod inventory;
 mod load;
@@ -88,10 +89,11 @@ async fn stay_open(shop: Shop, seed: u64) -> Result<(), Box<dyn Error>> {
 /// Closes the shop, and counts what there was.
 async fn close(shop: Shop, heard: Heard, tally: Tally) -> Counts {
     let (traces, circuits, telemetries) = (shop.traces.clone(), shop.circuits.clone(), shop.telemetries.clone());
+    let events = shop.events.clone();
     shop.close().await;
     let transitions = heard.transitions().await;
     let collected = traces.lock();
-    Counts::of(tally, &collected, &telemetries, &circuits, transitions)
+    Counts::of(tally, &collected, &telemetries, &circuits, transitions).with_events(events.told())
 }
 
 /// Busy load and changing faults for so long, then a summary.

@@ -26,6 +26,8 @@ pub(crate) struct Counts {
     /// Requests that were sent again.
     retried: u64,
     circuit_transitions: u64,
+    /// Orders that were told of over the queue.
+    events: u64,
 }
 
 impl Counts {
@@ -46,7 +48,12 @@ impl Counts {
             rejected: circuits.rejected(),
             retried: circuits.retried(),
             circuit_transitions,
+            events: 0,
         }
+    }
+
+    pub(crate) fn with_events(self, events: u64) -> Self {
+        Self { events, ..self }
     }
 }
 
@@ -60,13 +67,13 @@ pub(crate) fn text(tally: Tally, counts: &Counts, collected: &Collected, took: D
     if lost > 0 {
         text += &format!(", {lost} lost");
     }
-    let Counts { rejected, retried, circuit_transitions, .. } = counts;
+    let Counts { rejected, retried, circuit_transitions, events, .. } = counts;
     text += &format!(
         ".\nTo the other services: {retried} repeated, {rejected} rejected by a circuit; \
-         {circuit_transitions} changes of circuits.\n\n"
+         {circuit_transitions} changes of circuits.\n{events} orders told of over a durable queue.\n\n"
     );
     text += &table(&collected.operations);
-    let crossing = collected.latest().find(|(_, spans)| spans.len() == 5);
+    let crossing = collected.latest().find(|(_, spans)| spans.len() == 6);
     if let Some((id, spans)) = crossing {
         text += &format!("\nOne order, trace {id}:\n\n{}", waterfall(&spans));
     }
@@ -148,6 +155,7 @@ Look at
 Order something; the answer's x-trace-id is the trace to look at
   curl -i http://{shop}/orders -H 'content-type: application/json' -d '{{\"item\":\"lamp\",\"quantity\":2}}'
   curl http://{shop}/items/chair
+  curl http://{shop}/events                    the queue of order events, and how many were told
 
 Let the payments brown out, watch their circuit open here and there, and recover
   curl -X POST 'http://{shop}/faults/payments?kind=brownout'

@@ -13,6 +13,7 @@ use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
 use crate::circuits::Circuits;
+use crate::events::{Events, Teller};
 use crate::fault::Faults;
 use crate::storefront::Storefront;
 use crate::traces::{INVENTORY, PAYMENTS, STOREFRONT, Traces};
@@ -27,6 +28,8 @@ pub(crate) struct Shop {
     pub(crate) faults: Faults,
     pub(crate) traces: Traces,
     pub(crate) circuits: Circuits,
+    pub(crate) events: Events,
+    teller: Teller,
     /// Each with its service.
     pub(crate) telemetries: [(&'static str, Telemetry); 3],
     /// Callers before callees, so that none stops while somebody needs it.
@@ -74,11 +77,13 @@ impl Shop {
         let (inventory, to_stock) =
             inventory::Client::new(&format!("http://{}", stock_at.local_addr()?).parse()?, &front);
         let (payments, to_money) = payments::Client::new(money_at.local_addr()?, &front)?;
-        let calls = Storefront { inventory, payments };
+        let events = Events::open(&front)?;
+        let teller = events.tell();
+        let calls = Storefront { inventory, payments, events: events.clone() };
         let circuits = Circuits([to_stock, to_money]);
         let telemetries = [(STOREFRONT, front.clone()), (INVENTORY, stock.clone()), (PAYMENTS, money.clone())];
         let pages = debug::Pages { shop: address, traces: traces.clone(), telemetries: telemetries.clone() };
-        let switches = circuits.clone().router();
+        let switches = circuits.clone().router().merge(events.router());
 
         let (all, for_stock, for_money) = (faults.clone(), faults.inventory.clone(), faults.payments.clone());
         let services = [
@@ -91,7 +96,7 @@ impl Shop {
                 Ok::<_, std::convert::Infallible>(())
             }),
         ];
-        Ok(Self { address, faults, traces, circuits, telemetries, services })
+        Ok(Self { address, faults, traces, circuits, events, teller, telemetries, services })
     }
 
     /// Where the storefront's clients tell what happens to them.
@@ -109,6 +114,8 @@ impl Shop {
                 task.abort();
             }
         }
+        // Nobody is left who could place an order.
+        self.teller.finish(&self.events, GRACE).await;
         for (name, telemetry) in &self.telemetries {
             if let Err(error) = telemetry.shutdown(GRACE).await {
                 eprintln!("{name}: {error}");

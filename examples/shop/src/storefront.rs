@@ -19,6 +19,7 @@ use serde_json::json;
 use tokio::net::TcpListener;
 use tonic::Code;
 
+use crate::events::Events;
 use crate::fault::{Fault, Faults, Switch};
 use crate::inventory::Item;
 use crate::payments::Charged;
@@ -31,6 +32,7 @@ const MOST_AT_ONCE: u32 = 20;
 pub(crate) struct Storefront {
     pub(crate) inventory: inventory::Client,
     pub(crate) payments: payments::Client,
+    pub(crate) events: Events,
 }
 
 /// Serves until `stop` resolves and the requests under way are answered.
@@ -93,6 +95,7 @@ async fn order(State(storefront): State<Storefront>, Json(order): Json<Order>) -
     let cents = reserved.cents * u64::from(quantity);
     match storefront.payments.charge(&order, cents).await {
         Ok(Charged::Yes(charge)) => {
+            storefront.events.placed(&order, &reserved.id, quantity).await;
             let body = json!({
                 "order": order,
                 "item": reserved.id,

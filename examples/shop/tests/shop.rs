@@ -37,6 +37,7 @@ async fn a_run_counts_each_request_once_and_links_the_services() {
     assert!(number(&counts["spans"]) >= 5 * crossing, "{counts}");
     assert!(number(&counts["retried"]) > 0, "what failed by chance was repeated: {counts}");
     assert!(counts["rejected"].is_u64() && counts["circuit_transitions"].is_u64(), "{counts}");
+    assert!(number(&counts["events"]) > 0, "orders are told of over the queue: {counts}");
     assert!(!stdout.contains("lost"), "{stdout}");
 }
 
@@ -63,7 +64,7 @@ async fn one_trace_is_linked_across_the_three_services() {
     let open = Open::start().await;
     let (status, spans) = open.traced_order().await;
     assert_eq!(status, StatusCode::CREATED);
-    assert_eq!(spans.len(), 5, "{spans:#?}");
+    assert_eq!(spans.len(), 6, "{spans:#?}");
 
     let root = &spans[0];
     assert_eq!((&root["service"], &root["name"]), (&"storefront".into(), &"POST /orders".into()));
@@ -76,6 +77,9 @@ async fn one_trace_is_linked_across_the_three_services() {
         assert!(calls.iter().any(|call| call["spanId"] == served[0]["parentSpanId"]), "{spans:#?}");
         assert_eq!(served[0]["traceId"], root["traceId"]);
     }
+    let told = find(&spans, "storefront", 4);
+    assert_eq!((told.len(), &told[0]["name"]), (1, &"send order-events".into()), "{spans:#?}");
+    assert_eq!(told[0]["parentSpanId"], root["spanId"]);
     let starts: Vec<u64> =
         spans.iter().map(|span| span["startTimeUnixNano"].as_str().expect("text").parse().expect("number")).collect();
     assert!(starts.is_sorted(), "{starts:?}");

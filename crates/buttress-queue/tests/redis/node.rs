@@ -13,12 +13,12 @@ use crate::{engine, id, job, next, now};
 const LEASE: Duration = Duration::from_secs(600);
 const TRACE: &str = "0af7651916cd43dd8448eb211c80319c";
 
-/// Node, when the package that these tests talk to is installed: `npm ci` in `tests/node`.
+/// Node, when the package that these tests talk to is installed: `npm install` in `tests/node`.
 fn node() -> Option<(PathBuf, PathBuf)> {
     let package = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/node");
     let node = peers::on_path("node")?;
     if !package.join("node_modules/bullmq").is_dir() {
-        peers::skip("BullMQ for Node (npm ci in crates/buttress-queue/tests/node)");
+        peers::skip("BullMQ for Node (npm install in crates/buttress-queue/tests/node)");
         return None;
     }
     Some((node, package))
