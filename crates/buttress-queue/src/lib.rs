@@ -12,7 +12,8 @@
 //!     // At most two at a time: the worker claims no more than the service is ready for.
 //!     .concurrency_limit(2)
 //!     .service(service_fn(async |mail: Delivery| {
-//!         println!("{} to {}", mail.kind, mail.read::<String>()?.data);
+//!         let mail: Delivery<String> = mail.read()?;
+//!         println!("{} to {}", mail.kind, mail.data);
 //!         Ok::<_, BoxError>(Outcome::Ack)
 //!     }));
 //! # let shutdown = std::future::ready(());

@@ -4,6 +4,7 @@
 
 mod support;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use buttress::context::{self, Baggage, Context};
@@ -20,8 +21,9 @@ fn telemetry() -> Telemetry {
     Telemetry::new(Settings::read("test", |_| None).unwrap())
 }
 
-async fn spans(telemetry: &Telemetry) -> Vec<std::sync::Arc<SpanRecord>> {
-    telemetry.latest_spans(16)
+/// The oldest first.
+fn spans(telemetry: &Telemetry) -> Vec<Arc<SpanRecord>> {
+    telemetry.latest_spans(16).into_iter().rev().collect()
 }
 
 fn attribute(span: &SpanRecord, key: &str) -> String {
@@ -39,7 +41,7 @@ async fn each_attempt_has_a_trace_of_its_own_linked_to_who_pushed_it() {
     sleep(Duration::from_secs(3)).await;
     running.stop().await;
 
-    let spans = spans(&telemetry).await;
+    let spans = spans(&telemetry);
     let request = spans.iter().find(|span| span.name == "request").unwrap();
     let send = spans.iter().find(|span| span.name == "send work").unwrap();
     assert_eq!(
@@ -69,9 +71,10 @@ async fn attempts_are_children_of_who_pushed_when_asked() {
     let running = Running::start(Worker::new(&queue, service).in_trace_of_producer());
     sleep(Duration::from_millis(1)).await;
     running.stop().await;
-    let spans = spans(&telemetry).await;
+    let spans = spans(&telemetry);
     let [send, process] = &spans[..] else { panic!("{spans:?}") };
     assert_eq!((process.trace_id, process.parent_span_id), (send.trace_id, Some(send.span_id)));
+    assert!(process.parent_is_remote);
 }
 
 #[tokio::test(start_paused = true)]

@@ -2,6 +2,7 @@
 #![cfg(feature = "trace")]
 #![allow(clippy::unwrap_used, reason = "a helper of a test fails as the test itself does")]
 
+use std::cell::Cell;
 use std::future::{pending, ready};
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -319,6 +320,24 @@ async fn statistics_tell_polls_and_busy_time_when_they_are_asked_for() {
     assert_eq!((told(&span, "operation.polls").as_str(), told(&span, "operation.busy_time").as_str()), ("3", "0"));
     operation.run(work()).await;
     assert_eq!(last(&spans).attribute("operation.polls"), None);
+}
+
+#[tokio::test]
+async fn memory_is_told_that_was_taken_in_its_polls_and_not_between_them() {
+    thread_local!(static TAKEN: Cell<u64> = const { Cell::new(1 << 40) });
+    let take = |bytes: i64| TAKEN.set(TAKEN.get().wrapping_add_signed(bytes));
+    let spans = Spans::new();
+    let operation = Operation::new("import", &spans).infallible().memory(|| TAKEN.get());
+    let work = operation.run(async {
+        take(4096);
+        tokio::task::yield_now().await;
+        take(-1000);
+    });
+    let others = async { take(1 << 20) };
+    tokio::join!(work, others);
+    assert_eq!(told(&last(&spans), "operation.memory_growth"), "3096");
+    Operation::new("plain", &spans).infallible().call(|| take(1));
+    assert_eq!(last(&spans).attribute("operation.memory_growth"), None);
 }
 
 #[test]

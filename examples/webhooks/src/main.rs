@@ -47,7 +47,8 @@ async fn main() -> Result<(), Box<dyn Error>> {
 
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port(3000)?)).await?;
     let address = listener.local_addr()?;
-    println!("webhooks listens on http://{address}, its queues are in {storage}");
+    println!("The queues are in {storage}.");
+    println!("webhooks listens on http://{address}");
 
     let work = tokio::spawn(inbox::worker(&shared.inbox).run_until(stop.requested()));
     let partner = outbox::partner(address, secret.clone())?;

@@ -144,8 +144,13 @@ impl Attempt<'_> {
             Ok(outcome) => Some(outcome.as_str()),
             Err(_) => Some("error"),
         });
-        match producer {
-            Some(producer) => Box::pin(producer.enter(|| process.run(processing))),
+        let starter = producer.map(|producer| match self.rules.in_trace_of_producer {
+            // As it pushed the job in another process, whichever it was.
+            true => Context::below_remote(producer.trace()).with_tracestate(producer.tracestate().clone()),
+            false => producer,
+        });
+        match starter {
+            Some(starter) => Box::pin(starter.enter(|| process.run(processing))),
             None => Box::pin(process.run(processing)),
         }
     }

@@ -146,6 +146,13 @@ impl Context {
         Self { trace, parent: None, origin: Origin::default(), shared: None, annotations: None }
     }
 
+    /// A child of a span of another process: the same trace, sampled as that is, a new span id. For carriers that are no HTTP.
+    pub fn below_remote(parent: TraceContext) -> Self {
+        let origin = Origin { decided: true, remote_parent: true, ..Origin::default() };
+        let trace = TraceContext { span_id: SpanId::random(), ..parent };
+        Self { parent: Some(parent.span_id), origin, ..Self::from_trace(trace) }
+    }
+
     /// A child of this span: the same trace, flags, trace state, baggage and fields, a new span id.
     #[must_use]
     pub fn child(&self) -> Self {

@@ -40,8 +40,7 @@
 //! # Cost
 //!
 //! A span is sampled as its parent is; a root asks the sampler. Of a run that is not sampled only the context is made, which
-//! allocates nothing. Memory is not among the [statistics](Operation::statistics): which allocations are whose only the
-//! allocator could tell.
+//! allocates nothing. Polls, time and [memory](Operation::memory) are told when they are asked for.
 
 mod judge;
 mod report;
@@ -154,6 +153,30 @@ impl<J> Operation<J> {
     #[must_use]
     pub fn event(mut self, name: impl Into<Cow<'static, str>>) -> Self {
         self.core.event = Some(name.into());
+        self
+    }
+
+    /// Tells by how many bytes the memory has grown while it was polled or entered, `operation.memory_growth`, as this
+    /// function says that there are, or were taken so far. Off by default: two calls of it a poll.
+    ///
+    /// A poll stays on its thread, so that with a count of what the thread has taken (`thread.allocatedp` of jemalloc)
+    /// the figure is the operation's own; with the size of the process it is whatever grew meanwhile.
+    ///
+    /// ```
+    /// use std::cell::Cell;
+    ///
+    /// use buttress::trace::{Operation, Spans};
+    ///
+    /// thread_local!(static TAKEN: Cell<u64> = const { Cell::new(0) });
+    ///
+    /// let spans = Spans::new();
+    /// let import = Operation::new("import", &spans).infallible().memory(|| TAKEN.get());
+    /// import.call(|| TAKEN.set(TAKEN.get() + 4096));
+    /// assert_eq!(spans.latest(1)[0].attribute("operation.memory_growth").unwrap().to_string(), "4096");
+    /// ```
+    #[must_use]
+    pub fn memory(mut self, bytes: fn() -> u64) -> Self {
+        self.core.memory = Some(bytes);
         self
     }
 

@@ -36,6 +36,8 @@ pub(in crate::trace) struct Core {
     pub(in crate::trace) event: Option<Cow<'static, str>>,
     pub(in crate::trace) kind: SpanKind,
     pub(in crate::trace) statistics: bool,
+    /// Tells how many bytes there are, or were taken so far.
+    pub(in crate::trace) memory: Option<fn() -> u64>,
     pub(in crate::trace) enabled: bool,
 }
 
@@ -65,6 +67,7 @@ impl Core {
             event: None,
             kind: SpanKind::Internal,
             statistics: false,
+            memory: None,
             enabled: true,
         }
     }
@@ -106,6 +109,8 @@ pub(crate) struct Work {
     is_over: bool,
     polls: u64,
     busy: Duration,
+    /// By how many bytes the memory has grown while it worked.
+    grown: i64,
 }
 
 impl Work {
@@ -121,6 +126,7 @@ impl Work {
             is_over: false,
             polls: 0,
             busy: Duration::ZERO,
+            grown: 0,
         };
         if !work.core.enabled {
             work.context = starter;
@@ -157,7 +163,12 @@ impl Work {
     /// Does some of the work.
     pub(crate) fn run<R>(&mut self, work: impl FnOnce() -> R) -> R {
         let begun = self.core.statistics.then(clock::now);
+        let before = self.core.memory.map(|bytes| bytes());
         let done = self.within(work);
+        if let (Some(bytes), Some(before)) = (self.core.memory, before) {
+            // Either way: memory may have been given back.
+            self.grown = self.grown.wrapping_add(bytes().wrapping_sub(before) as i64);
+        }
         if let Some(begun) = begun {
             self.polls += 1;
             self.busy += clock::now().saturating_duration_since(begun);
@@ -241,6 +252,9 @@ impl Work {
         }
         if let Some(met) = met_slo {
             self.note("operation.slo_met", met);
+        }
+        if self.core.memory.is_some() {
+            self.note("operation.memory_growth", self.grown);
         }
         if self.core.statistics {
             let (polls, busy) = (self.polls, self.busy.as_secs_f64());
