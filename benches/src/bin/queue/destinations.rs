@@ -24,6 +24,8 @@ const ANSWER: Duration = Duration::from_millis(5);
 /// How long the sender waits for an answer.
 const TIMEOUT: Duration = Duration::from_secs(1);
 const CONCURRENCY: usize = 64;
+/// How many of these one destination may have.
+const AT_ONCE: usize = 8;
 
 /// What the first destination does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -76,7 +78,7 @@ async fn p99(first: First) -> f64 {
             Ok(Response::new(Full::<Bytes>::default()))
         }
     });
-    let sender = Sender::new("webhooks", client).timeout(TIMEOUT);
+    let sender = Sender::new("webhooks", client).timeout(TIMEOUT).at_once(AT_ONCE);
     for at in 0..DESTINATIONS {
         let url = format!("https://to-{at}.example.com/in").parse().expect("it is a URL");
         let secret = Secret::parse("whsec_YnV0dHJlc3MtYmVuY2htYXJrLXNlY3JldA==").expect("it is a secret");

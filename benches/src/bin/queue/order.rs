@@ -38,7 +38,7 @@ pub async fn measure(json: bool) {
     }
 }
 
-/// Jobs before which more less urgent ones were begun than can be in flight.
+/// Jobs that were begun while more of the more urgent ones were not than can be in flight.
 async fn inversions(queue: &Queue) -> usize {
     let priorities = [Priority::High, Priority::Normal, Priority::Low];
     let mut order: Vec<_> = (0..JOBS).map(|at| priorities[at % priorities.len()]).collect();
@@ -54,12 +54,13 @@ async fn inversions(queue: &Queue) -> usize {
     Worker::new(queue, service).concurrency(IN_FLIGHT).run_until(until_empty(queue, PATIENCE)).await;
     let begun = begun.lock().expect("nobody panics");
     assert_eq!(begun.len(), JOBS);
-    let mut so_far = HashMap::new();
+    let mut left: HashMap<Priority, usize> = HashMap::new();
+    begun.iter().for_each(|&priority| *left.entry(priority).or_default() += 1);
     let mut inversions = 0;
     for &priority in begun.iter() {
-        let less_urgent: usize = so_far.iter().filter(|&(&other, _)| other > priority).map(|(_, jobs)| jobs).sum();
-        inversions += usize::from(less_urgent > IN_FLIGHT);
-        *so_far.entry(priority).or_default() += 1;
+        let more_urgent: usize = left.iter().filter(|&(&other, _)| other < priority).map(|(_, jobs)| jobs).sum();
+        inversions += usize::from(more_urgent >= IN_FLIGHT);
+        *left.entry(priority).or_default() -= 1;
     }
     inversions
 }
