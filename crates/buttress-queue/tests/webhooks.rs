@@ -273,6 +273,31 @@ async fn a_dead_destination_holds_up_nobody_else() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_destination_that_never_answers_has_no_more_calls_than_it_may() {
+    let queue = queue();
+    let client = service_fn(async |request: Request<Full<Bytes>>| {
+        if request.uri().host() == Some("silent.example.com") {
+            std::future::pending::<()>().await;
+        }
+        sleep(Duration::from_millis(5)).await;
+        Ok::<_, BoxError>(Response::new(Full::<Bytes>::default()))
+    });
+    let sender = sender(client, &["silent", "alive"]).at_once(2);
+    let running = Running::start(Worker::new(&queue, sender).concurrency(4));
+    for number in 0..100 {
+        queue.push(to("silent", &format!("silent-{number}"))).await.unwrap();
+        queue.push(to("alive", &format!("alive-{number}"))).await.unwrap();
+    }
+    sleep(Duration::from_secs(5)).await;
+    for number in 0..100 {
+        assert_eq!(found(&queue, &format!("alive-{number}")).await.state, JobState::Done);
+    }
+    let silent = found(&queue, "silent-99").await;
+    assert_eq!((silent.state, silent.attempts), (JobState::Delayed, 0), "who waits uses no attempt");
+    running.kill().await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn nothing_is_sent_into_ones_own_network_nor_to_who_is_unknown_nor_what_is_too_large() {
     let (queue, world) = (queue(), World::default());
     let sender = sender(world.client(), &["acme"]).largest(100);

@@ -1,69 +1,49 @@
 //! The queue on Redis beside the crate that it stands on: jobs a second that do nothing, and how long an outage lasts.
 
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use bullmq::options::RedisConnectionOptions;
-use buttress_queue::{Delivery, EngineConfig, Job, Outcome, Queue, Redis, RedisConfig, Worker};
-use tokio::sync::Notify;
+use buttress_benches::{print, print_least};
+use buttress_queue::{Delivery, EngineConfig, JobId, Outcome, Queue, Redis, RedisConfig, Worker};
+use tokio::sync::{Notify, mpsc};
 use tokio::time::{Instant, sleep};
 use tower::service_fn;
 
+use crate::bed::{Server, job, open};
+
 const JOBS: usize = 20_000;
 const IN_FLIGHT: usize = 32;
+const ROUNDS: usize = 5;
+/// How long Redis is away.
+const DOWN: Duration = Duration::from_secs(3);
 
-/// A Redis that writes down what it is told and brings that to the disk each second.
-pub struct Server {
-    folder: PathBuf,
-    port: u16,
-    child: Child,
+/// Speed in rounds that take turns, and this many outages.
+pub async fn measure(json: bool, outages: usize) {
+    let Some(server) = Server::start() else { return };
+    let (mut bares, mut processed, mut ratios, mut pushes) = (vec![], vec![], vec![], vec![]);
+    for round in 0..ROUNDS {
+        let bare = bare(&server.url(), round).await;
+        let ours = ours(&server.url(), round).await;
+        bares.push(bare.1);
+        processed.push(ours.1);
+        ratios.push(bare.1 / ours.1);
+        pushes.push(bare.0 / ours.0);
+    }
+    drop(server);
+    print(json, "redis.process", "bullmq-official", median(bares), "jobs/s", None);
+    print_least(json, "redis.process", "buttress", median(processed), "jobs/s", Some(5_000.0));
+    print(json, "redis.process.ratio", "bare over buttress", median(ratios), "times", Some(1.1));
+    print(json, "redis.push.ratio", "bare over buttress", median(pushes), "times", None);
+    let (push, back) = outage(outages).await;
+    print(json, "redis.outage.push_decides_ms", "buttress", push.as_secs_f64() * 1e3, "ms", Some(250.0));
+    print(json, "redis.outage.works_again_s", "buttress", back.as_secs_f64(), "s", Some(5.0));
 }
 
-impl Server {
-    pub fn start() -> Self {
-        let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
-        let port = listener.local_addr().expect("it is bound").port();
-        drop(listener);
-        let folder = std::env::temp_dir().join(format!("buttress-bench-{port}"));
-        std::fs::create_dir_all(&folder).expect("a folder for Redis");
-        Self { child: run(&folder, port), folder, port }
-    }
-
-    pub fn url(&self) -> String {
-        format!("redis://127.0.0.1:{}/", self.port)
-    }
-
-    fn kill(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-
-    fn start_again(&mut self) {
-        self.child = run(&self.folder, self.port);
-    }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        self.kill();
-        let _ = std::fs::remove_dir_all(&self.folder);
-    }
-}
-
-fn run(folder: &Path, port: u16) -> Child {
-    let child = Command::new("redis-server")
-        .args(["--bind", "127.0.0.1", "--save", "", "--appendonly", "yes", "--port", &port.to_string(), "--dir"])
-        .arg(folder)
-        .stdout(Stdio::null())
-        .spawn()
-        .expect("redis-server is on PATH");
-    while std::net::TcpStream::connect(("127.0.0.1", port)).is_err() {
-        std::thread::yield_now();
-    }
-    child
+fn median(mut values: Vec<f64>) -> f64 {
+    values.sort_by(f64::total_cmp);
+    values[values.len() / 2]
 }
 
 /// What is counted down while jobs are done.
@@ -91,17 +71,16 @@ fn a_second(jobs: usize, since: Instant) -> f64 {
 }
 
 /// Ours: jobs a second that are pushed by so many tasks, and that are done.
-pub async fn ours(url: &str, round: usize) -> (f64, f64) {
-    let engine = Redis::new(RedisConfig::new(url, format!("ours-{round}")), EngineConfig::default()).expect("it is right");
-    let queue = Queue::new("bench", engine);
+async fn ours(url: &str, round: usize) -> (f64, f64) {
+    let queue = open("redis", url, &format!("ours-{round}"));
     let began = Instant::now();
     let mut pushes = tokio::task::JoinSet::new();
     for _ in 0..IN_FLIGHT {
         let queue = queue.clone();
         pushes.spawn(async move {
             for job in 0..JOBS / IN_FLIGHT {
-                let job = Job::new("bench", &job).expect("a number is JSON");
-                queue.push(job).await.expect("Redis is there");
+                let id = format!("{:?}-{job}", tokio::task::id());
+                queue.push(self::job(id)).await.expect("Redis is there");
             }
         });
     }
@@ -119,7 +98,7 @@ pub async fn ours(url: &str, round: usize) -> (f64, f64) {
 }
 
 /// The crate's own worker, and its own way to add.
-pub async fn bare(url: &str, round: usize) -> (f64, f64) {
+async fn bare(url: &str, round: usize) -> (f64, f64) {
     let name = format!("bare-{round}");
     let connection = || RedisConnectionOptions::new().url(url);
     let queue = bullmq::Queue::with_options(&name, bullmq::QueueOptions::new().connection(connection())).await;
@@ -132,7 +111,7 @@ pub async fn bare(url: &str, round: usize) -> (f64, f64) {
             for job in 0..JOBS / IN_FLIGHT {
                 // With a priority and an id, as ours have.
                 let id = format!("{:?}-{job}", tokio::task::id());
-                queue.add("bench", job).priority(5).job_id(id).await.expect("Redis is there");
+                queue.add("bench", "x").priority(5).job_id(id).await.expect("Redis is there");
             }
         });
     }
@@ -153,41 +132,45 @@ pub async fn bare(url: &str, round: usize) -> (f64, f64) {
     (pushed, processed)
 }
 
-/// Redis is killed and started again after three seconds: how long at most a push takes meanwhile, and until a job is done
+/// Redis is killed and started again, so many times: how long at most a push takes meanwhile, and until a job is done
 /// afterwards.
-pub async fn outage(rounds: usize) -> Vec<(Duration, Duration)> {
-    let mut server = Server::start();
+async fn outage(rounds: usize) -> (Duration, Duration) {
+    let mut server = Server::start().expect("it has been started before");
+    // As patient as it is by default: that is what decides a push.
     let engine = Redis::new(RedisConfig::new(server.url(), "outage"), EngineConfig::default()).expect("it is right");
     let queue = Queue::new("outage", engine);
-    let done = Arc::new(Notify::new());
-    let told = done.clone();
-    let service = service_fn(move |_: Delivery| {
-        told.notify_one();
+    let (told, mut done) = mpsc::unbounded_channel::<JobId>();
+    let service = service_fn(move |delivery: Delivery| {
+        let _ = told.send(delivery.id);
         async { Ok::<_, tower::BoxError>(Outcome::Ack) }
     });
-    let push = async || queue.push(Job::new("bench", &0).expect("a number is JSON")).await;
-    let mut measured = Vec::new();
+    let (mut longest, mut back) = (Duration::ZERO, Duration::ZERO);
     let rounds = async {
-        for _ in 0..rounds {
-            push().await.expect("Redis is there");
-            done.notified().await;
+        for round in 0..rounds {
+            until_done(&queue, &mut done, &format!("before-{round}")).await;
             server.kill();
-            let (down, mut longest) = (Instant::now(), Duration::ZERO);
-            while down.elapsed() < Duration::from_secs(3) {
+            let (down, mut nth) = (Instant::now(), 0);
+            while down.elapsed() < DOWN {
+                nth += 1;
                 let began = Instant::now();
-                let _ = push().await;
+                let _ = queue.push(job(format!("during-{round}-{nth}"))).await;
                 longest = longest.max(began.elapsed());
                 sleep(Duration::from_millis(20)).await;
             }
             server.start_again();
-            let back = Instant::now();
-            while push().await.is_err() {
-                sleep(Duration::from_millis(10)).await;
-            }
-            done.notified().await;
-            measured.push((longest, back.elapsed()));
+            let began = Instant::now();
+            until_done(&queue, &mut done, &format!("after-{round}")).await;
+            back = back.max(began.elapsed());
         }
     };
     Worker::new(&queue, service).concurrency(IN_FLIGHT).run_until(rounds).await;
-    measured
+    (longest, back)
+}
+
+/// Pushes a job until it is taken, and waits until it is done.
+async fn until_done(queue: &Queue, done: &mut mpsc::UnboundedReceiver<JobId>, id: &str) {
+    while queue.push(job(id)).await.is_err() {
+        sleep(Duration::from_millis(10)).await;
+    }
+    while done.recv().await.expect("the worker runs").as_str() != id {}
 }

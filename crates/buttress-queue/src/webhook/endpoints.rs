@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::fmt;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 
 use http::Uri;
@@ -13,6 +14,7 @@ use super::signature::Secret;
 pub struct Endpoint {
     pub(super) url: Uri,
     pub(super) secrets: Vec<Secret>,
+    busy: Arc<AtomicUsize>,
 }
 
 impl Endpoint {
@@ -25,7 +27,7 @@ impl Endpoint {
         let authority = url.authority().ok_or(EndpointError::Relative)?;
         match url.scheme_str() {
             Some("http" | "https") if authority.as_str().contains('@') => Err(EndpointError::Userinfo),
-            Some("http" | "https") => Ok(Self { url, secrets: vec![secret] }),
+            Some("http" | "https") => Ok(Self { url, secrets: vec![secret], busy: Arc::default() }),
             _ => Err(EndpointError::Scheme),
         }
     }
@@ -35,6 +37,22 @@ impl Endpoint {
     pub fn also_signed_with(mut self, secret: Secret) -> Self {
         self.secrets.push(secret);
         self
+    }
+
+    /// A place among its calls; none while there are so many.
+    pub(super) fn place(&self, most: usize) -> Option<Place> {
+        let one_more = |busy| (busy < most).then_some(busy + 1);
+        let taken = self.busy.fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_more);
+        taken.is_ok().then(|| Place(Arc::clone(&self.busy)))
+    }
+}
+
+/// A call that is under way, as long as it is in scope.
+pub(super) struct Place(Arc<AtomicUsize>);
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
     }
 }
 

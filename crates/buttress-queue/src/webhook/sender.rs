@@ -29,6 +29,9 @@ type BoxError = Box<dyn StdError + Send + Sync>;
 /// The longest that a receiver may make its sender wait.
 const LONGEST_WAIT: Duration = Duration::from_secs(24 * 3600);
 
+/// How long a webhook waits whose destination has as many calls under way as it may.
+const BUSY: Duration = Duration::from_millis(250);
+
 /// An event for a destination.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Webhook {
@@ -79,8 +82,10 @@ impl Webhook {
 /// | 429 without | deferred for a minute |
 /// | anything else, an error, no answer in time | retried |
 /// | none: the destination's circuit is open | deferred until it may close |
+/// | none: as many are [under way](Sender::at_once) as may be | deferred for a quarter of a second |
 ///
-/// One circuit for each destination: whoever is down holds up nobody else.
+/// One circuit for each destination, and a bound to the calls that it has [at once](Sender::at_once): neither who is down
+/// nor who takes requests and never answers them holds up the others.
 #[derive(Clone)]
 pub struct Sender<S> {
     client: S,
@@ -92,6 +97,7 @@ struct Rules {
     endpoints: Endpoints,
     circuits: Circuits,
     timeout: Duration,
+    at_once: usize,
     largest: usize,
     allow_private: bool,
 }
@@ -103,6 +109,7 @@ impl<S> Sender<S> {
             endpoints: Endpoints::default(),
             circuits: Circuits::new(name, CircuitConfig::default()),
             timeout: Duration::from_secs(15),
+            at_once: 8,
             largest: 64 * 1024,
             allow_private: false,
         };
@@ -120,6 +127,16 @@ impl<S> Sender<S> {
     #[must_use]
     pub const fn timeout(mut self, timeout: Duration) -> Self {
         self.rules.timeout = timeout;
+        self
+    }
+
+    /// How many calls of one destination may be under way. 8 by default; 0 is taken as 1.
+    ///
+    /// A fraction of the worker's [concurrency](crate::Worker::concurrency) keeps the rest of it for the others while one
+    /// hangs.
+    #[must_use]
+    pub const fn at_once(mut self, calls: usize) -> Self {
+        self.rules.at_once = if calls == 0 { 1 } else { calls };
         self
     }
 
@@ -165,7 +182,12 @@ where
             Ok(found) => found,
             Err(outcome) => return Box::pin(async { Ok(outcome) }),
         };
-        let circuit = self.rules.circuits.get(&webhook.data.destination);
+        let destination = Arc::clone(&webhook.data.destination);
+        let Some(place) = endpoint.place(self.rules.at_once) else {
+            let outcome = Outcome::defer(BUSY, format!("{destination} has as many calls under way as it may"));
+            return Box::pin(async { Ok(outcome) });
+        };
+        let circuit = self.rules.circuits.get(&destination);
         let permit = match circuit.admit(Instant::now()) {
             Ok(permit) => permit,
             Err(rejected) => {
@@ -178,8 +200,8 @@ where
             Err(error) => return Box::pin(async move { Ok(Outcome::bury(error.to_string())) }),
         };
         let (endpoints, limit) = (self.rules.endpoints.clone(), self.rules.timeout);
-        let destination = webhook.data.destination;
         Box::pin(async move {
+            let _place = place;
             let answer = match timeout(limit, sending).await {
                 Ok(answer) => answer.map_err(Into::into),
                 Err(_) => Err(format!("{destination} did not answer within {limit:?}").into()),

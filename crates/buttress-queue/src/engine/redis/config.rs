@@ -24,7 +24,7 @@ impl RedisConfig {
             queue: queue.into(),
             prefix: "bull".to_owned(),
             numbers: Numbers([1, 2, 5, 10]),
-            patience: Duration::from_millis(250),
+            patience: Duration::from_millis(200),
         }
     }
 
@@ -47,7 +47,7 @@ impl RedisConfig {
     }
 
     /// Within this time a push is decided, by [`Unavailable`](crate::EngineError::Unavailable) when Redis does not answer;
-    /// anything else takes eight times as long at most. 250 ms by default.
+    /// anything else takes ten times as long at most. 200 ms by default.
     pub fn patience(mut self, patience: Duration) -> Self {
         self.patience = patience;
         self

@@ -30,7 +30,7 @@ use super::{
 use crate::job::JobId;
 
 /// How many times as long as a push anything else may take.
-const LONGER: u32 = 8;
+const LONGER: u32 = 10;
 /// Between two looks for what others pushed: at first, and at most.
 const LOOKS: (Duration, Duration) = (Duration::from_millis(5), Duration::from_millis(200));
 

@@ -1,7 +1,5 @@
 //! What it costs to push, claim and settle jobs of 512 bytes, engine by engine.
 //!
-//! `cargo run --release --manifest-path benches/Cargo.toml --no-default-features --bin queue [-- --json]`
-//!
 //! Times are those of one job, wall time over many, the median of five rounds. A file is written to the temporary folder:
 //! `disk.sync` says how fast that is, and every other figure of a file stands or falls with it.
 
@@ -140,7 +138,7 @@ struct Limits {
     first: Option<f64>,
 }
 
-async fn measure(json: bool, name: &str, make: impl Fn() -> Queue, jobs: usize, limits: Limits) {
+async fn engine(json: bool, name: &str, make: impl Fn() -> Queue, jobs: usize, limits: Limits) {
     let (mut grouped, mut p99, mut single, mut batch, mut claim_ack) = (vec![], vec![], vec![], vec![], vec![]);
     for _ in 0..ROUNDS {
         let queue = make();
@@ -167,13 +165,12 @@ async fn measure(json: bool, name: &str, make: impl Fn() -> Queue, jobs: usize, 
     line("claim.first_of_100k", first, "ms", limits.first);
 }
 
-#[tokio::main(flavor = "multi_thread", worker_threads = 2)]
-async fn main() {
-    let json = std::env::args().any(|argument| argument == "--json");
+/// Of the engines that keep jobs in this process.
+pub async fn measure(json: bool) {
     let folder = tempfile::tempdir().expect("a temporary folder");
     print(json, "disk.sync", "disk", sync(folder.path()), "ms", None);
     let none = Limits { grouped: None, grouped_p99: None, single: None, claim_ack: None, first: Some(100.0) };
-    measure(json, "memory", || Arc::new(Memory::new(EngineConfig::default())), 50_000, none).await;
+    engine(json, "memory", || Arc::new(Memory::new(EngineConfig::default())), 50_000, none).await;
     let files = std::sync::atomic::AtomicUsize::new(0);
     let sqlite = || -> Queue {
         let nth = files.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
@@ -187,6 +184,6 @@ async fn main() {
         claim_ack: Some(100.0),
         first: Some(100.0),
     };
-    measure(json, "sqlite", sqlite, 10_000, limits).await;
+    engine(json, "sqlite", sqlite, 10_000, limits).await;
     print(json, "disk.sync", "disk, again", sync(folder.path()), "ms", None);
 }
