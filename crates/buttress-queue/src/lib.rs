@@ -48,7 +48,6 @@ pub mod job;
 mod meters;
 mod queue;
 mod router;
-mod signals;
 #[cfg(feature = "webhook")]
 pub mod webhook;
 pub mod worker;

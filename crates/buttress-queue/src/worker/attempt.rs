@@ -1,10 +1,12 @@
 //! One attempt at one job: from its claim to what it is settled as.
 
 use std::future::Future;
+use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use buttress::context::{self, Context};
+use buttress::signal::Signal;
 use buttress::trace::{Operation, SpanKind};
 use tokio::sync::watch;
 use tokio::task::{JoinError, JoinHandle};
@@ -14,7 +16,6 @@ use tower_service::Service;
 use super::{BoxError, Counts, Rules, Stop};
 use crate::engine::{Claimed, EngineError, Settlement};
 use crate::job::{Delivery, Envelope, Outcome, Reason};
-use crate::signals::dead_lettered;
 
 type Answer = Result<Outcome, BoxError>;
 
@@ -242,8 +243,18 @@ impl Attempt<'_> {
         }
         queue.shared.room.notify_waiters();
         if let Settlement::Bury { reason, .. } = settlement {
-            queue.signals.send(dead_lettered(&queue.name, self.envelope(), &reason));
+            self.tell_dead(&reason);
         }
+    }
+
+    fn tell_dead(&self, reason: &Reason) {
+        let (queue, envelope) = (&self.rules.queue, self.envelope());
+        queue.signals.send(Signal::JobDeadLettered {
+            queue: Arc::clone(&queue.name),
+            id: envelope.id.as_str().into(),
+            kind: Arc::clone(&envelope.kind),
+            reason: reason.as_str().into(),
+        });
     }
 
     fn lease_lost(&self) {
