@@ -185,8 +185,78 @@ fn windows_that_need_too_much_are_told_less_finely_and_lose_nothing() {
         coarsened |= usage.coarsened;
     }
     assert!(coarsened, "{:?}", registry.window_usage());
-    assert_eq!(registry.window_usage().sharing, 0);
+    assert_eq!((registry.window_usage().rounded, registry.window_usage().sharing), (0, 0));
     assert_eq!(sizes.window().expect("it has one").count(), 29 * 3000);
+}
+
+#[test]
+fn that_time_is_told_less_finely_is_said_for_as_long_as_it_is_so() {
+    let registry = Registry::with_config(MetricsConfig::default().window_budget(32 << 10));
+    let sizes = registry.histogram("sizes").with(());
+    let began = tokio::time::Instant::now();
+    let tick = |nth: u32| registry.tick_at(began + std::time::Duration::from_secs(10) * nth);
+    let mut nth = 0;
+    while !registry.window_usage().coarsened {
+        (0..3000_u64).for_each(|value| sizes.record(value * value));
+        nth += 1;
+        tick(nth);
+        assert!(nth < 200, "{:?}", registry.window_usage());
+    }
+    let told = |registry: &Registry| total(registry, "buttress.metrics.window.coarsened", &[]);
+    for later in 1..30 {
+        tick(nth + later);
+        assert_eq!(told(&registry), 1, "{later} ticks later");
+    }
+    tick(nth + 30);
+    assert!(!registry.window_usage().coarsened);
+}
+
+#[test]
+fn a_new_series_gets_a_window_as_long_as_time_can_be_told_less_finely() {
+    let registry = Registry::with_config(MetricsConfig::default().window_budget(128 << 10));
+    let sizes = registry.histogram("sizes");
+    let began = tokio::time::Instant::now();
+    for tick in 1..30_u64 {
+        for series in 0..4_i64 {
+            let series = sizes.with([("series", series)]);
+            (0..3000).for_each(|value| series.record(value * tick));
+        }
+        registry.tick_at(began + std::time::Duration::from_secs(10 * tick));
+    }
+    for series in 4..7_i64 {
+        sizes.with([("series", series)]).record(1);
+    }
+    let usage = registry.window_usage();
+    assert_eq!((usage.windows, usage.sharing), (7, 0), "{usage:?}");
+}
+
+#[test]
+fn windows_of_many_threads_and_of_values_of_every_size_keep_the_budget_and_lose_nothing() {
+    let registry = Registry::with_config(MetricsConfig::default().window_budget(256 << 10));
+    let all: Vec<_> = (0..30_i64).map(|nth| registry.histogram("sizes").with([("nth", nth)])).collect();
+    let (began, mut recorded) = (tokio::time::Instant::now(), 0);
+    for tick in 1..=10 {
+        std::thread::scope(|scope| {
+            for _ in 0..4 {
+                // One of each power of two.
+                scope.spawn(|| all.iter().for_each(|sizes| (0..40).for_each(|power| sizes.record(1 << power))));
+            }
+        });
+        recorded += 4 * 40;
+        registry.tick_at(began + std::time::Duration::from_secs(10 * tick));
+        let usage = registry.window_usage();
+        assert!(usage.bytes <= usage.budget, "{usage:?}");
+    }
+    let usage = registry.window_usage();
+    assert!(usage.rounded > 0 && usage.sharing == 0, "{usage:?}");
+    assert_eq!(total(&registry, "buttress.metrics.window.rounded", &[]), usage.rounded as i64);
+    for sizes in &all {
+        let window = sizes.window().expect("it has one");
+        assert_eq!((window.count(), window.sum()), (recorded, 40 * ((1 << 40) - 1)));
+        // The median is 2^19, told by a power of two at worst.
+        let median = window.quantile(0.5).expect("there are values");
+        assert!(((1 << 19)..(1 << 20)).contains(&median), "{median}");
+    }
 }
 
 #[test]

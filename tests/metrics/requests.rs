@@ -349,6 +349,10 @@ async fn the_size_of_a_request_is_what_was_read_of_it() {
     send(1, vec![Step::Data("abc"), Step::Data("de")], "/half").await.unwrap();
     send(0, vec![Step::Data("abc")], "/none").await.unwrap();
     send(9, vec![Step::Data("abc"), Step::Fail("lost")], "/broken").await.unwrap();
+    let uncounted = RequestBodySizeLayer::server(&registry).enabled(false);
+    let service = uncounted.layer(service_fn(async |_: Request<_>| Ok::<_, Infallible>(Response::new(()))));
+    service.oneshot(Request::post("/").body(ScriptBody::new(vec![Step::Data("abc")])).unwrap()).await.unwrap();
+    assert_eq!(count(&registry, size, &[]), 4);
     for (route, read) in [("/whole", 5.0), ("/half", 3.0), ("/none", 0.0), ("/broken", 3.0)] {
         let labels = [("http.route", route), ("http.request.method", "POST"), ("url.scheme", "http")];
         assert_eq!((count(&registry, size, &labels), sum(&registry, size, &labels)), (1, read), "{route}");

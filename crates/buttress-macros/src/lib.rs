@@ -1,10 +1,12 @@
-//! The attribute macro of `buttress`, which re-exports it with feature `macros` and documents it there.
+//! The macros of `buttress`, which re-exports and documents them: the attribute with feature `macros`, the derives with
+//! `derive`.
 #![forbid(unsafe_code)]
 
 mod args;
 mod expand;
 mod field;
 mod function;
+mod labels;
 #[cfg(test)]
 mod misuse;
 mod period;
@@ -12,6 +14,7 @@ mod shape;
 
 use proc_macro::TokenStream;
 use quote::quote;
+use syn::{DeriveInput, Result, parse_macro_input};
 
 #[allow(missing_docs, reason = "it is documented where it is re-exported, whose docs would end with these")]
 #[proc_macro_attribute]
@@ -25,4 +28,20 @@ pub fn observe(args: TokenStream, item: TokenStream) -> TokenStream {
             quote!(#error #item).into()
         }
     }
+}
+
+#[allow(missing_docs, reason = "as above")]
+#[proc_macro_derive(Labels, attributes(label))]
+pub fn labels(item: TokenStream) -> TokenStream {
+    derived(labels::set(&parse_macro_input!(item as DeriveInput)))
+}
+
+#[allow(missing_docs, reason = "as above")]
+#[proc_macro_derive(AsLabelValue, attributes(label))]
+pub fn as_label_value(item: TokenStream) -> TokenStream {
+    derived(labels::value(&parse_macro_input!(item as DeriveInput)))
+}
+
+fn derived(derived: Result<proc_macro2::TokenStream>) -> TokenStream {
+    derived.unwrap_or_else(syn::Error::into_compile_error).into()
 }

@@ -406,6 +406,55 @@ fn a_request_under_way_takes_at_most_512_bytes_for_the_whole_stack_of_a_client()
     assert!(over <= 512, "{over}");
 }
 
+#[cfg(feature = "metrics")]
+#[test]
+fn who_looks_a_metric_up_by_name_and_labels_each_time_allocates_nothing() {
+    use buttress::metrics::{LabelValue, Registry};
+
+    let registry = Registry::new();
+    let (tenant, route) = (String::from("acme"), std::sync::Arc::<str>::from("/orders/{id}"));
+    let count = || {
+        registry.counter("orders.placed").with([("tenant", tenant.as_str())]).add(1);
+        let labels = [("route", LabelValue::from(&route)), ("status", 200_u16.into()), ("cached", false.into())];
+        registry.timer("orders.duration").with(labels).record(std::time::Duration::from_millis(3));
+        registry.gauge("orders.open").description("Orders that are not paid").with(()).set(1.0);
+    };
+    // The first makes the series, and the numbers of this thread.
+    count();
+    let before = ALLOCATIONS.get();
+    (0..100).for_each(|_| count());
+    assert_eq!(ALLOCATIONS.get() - before, 0);
+}
+
+#[cfg(feature = "derive")]
+#[test]
+fn a_derived_set_of_labels_allocates_nothing() {
+    use buttress::metrics::{AsLabelValue, Labels, Registry};
+
+    #[derive(Labels)]
+    struct Placed<'a> {
+        tenant: &'a str,
+        size: Size,
+    }
+
+    #[derive(AsLabelValue)]
+    enum Size {
+        Small,
+        Large,
+    }
+
+    let (placed, tenant) = (Registry::new().counter("orders.placed"), String::from("acme"));
+    let count = || {
+        placed.with(Placed { tenant: &tenant, size: Size::Small }).add(1);
+        placed.with(Placed { tenant: &tenant, size: Size::Large }).add(1);
+    };
+    count();
+    let before = ALLOCATIONS.get();
+    (0..100).for_each(|_| count());
+    assert_eq!(ALLOCATIONS.get() - before, 0);
+    assert_eq!(placed.with([("size", "large"), ("tenant", "acme")]).value(), 101);
+}
+
 // Where time stands still, so that no duration needs a bucket that none had before.
 #[cfg(feature = "metrics")]
 #[tokio::test(start_paused = true)]

@@ -138,6 +138,10 @@ async fn the_buckets_of_the_summary_are_those_of_the_setting() {
     let settings =
         Settings::read("shop", |name| (name == "METRICS_HISTOGRAM_BUCKETS").then(|| text.to_owned())).unwrap();
     let telemetry = Telemetry::new(settings);
+    let (_, before) = ask(telemetry.metrics_endpoint(), request(Method::GET, "/diagnostics/metrics")).await;
+    // In their order, whether there was a request or not.
+    let none: Vec<String> = text.split(',').chain(["+Inf"]).map(|bound| format!("\"{bound}\":0")).collect();
+    assert!(before.contains(&format!("\"latency_histogram\":{{{}}}", none.join(","))), "{before}");
     let served = telemetry
         .server()
         .layer(service_fn(async |_: Request<Body>| Ok::<_, Infallible>(Response::new(Full::<Bytes>::default()))));

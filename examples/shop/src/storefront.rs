@@ -47,6 +47,8 @@ pub(crate) async fn serve(
     let shop = Router::new()
         .route("/items/{id}", get(item))
         .route("/orders", post(order))
+        // Right around the handlers: how much they read of a request is its size.
+        .layer(telemetry.request_body_sizes())
         // Around the handlers: what their clients have given up for good is told to the caller, who need not try again.
         .layer(TierLayer::new())
         // Outside of that: the handlers run in the caller's trace and are timed to the last byte.

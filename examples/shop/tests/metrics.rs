@@ -67,6 +67,29 @@ async fn the_summary_of_the_shop_counts_its_requests() {
     let routes = shop.text("/payments/diagnostics/performance", "*/*").await;
     let routes: Value = serde_json::from_str(&routes).expect("JSON");
     assert!(routes["server"]["routes"].is_array(), "{routes}");
+    // A V2 histogram, deflated and in base64, as HdrHistogram's tools read it.
+    let histogram = routes["server"]["window"]["hdr_v2"].as_str().unwrap_or_default();
+    assert!(histogram.starts_with("HISTF"), "{routes}");
+}
+
+#[tokio::test]
+async fn the_sizes_of_bodies_are_told_both_ways() {
+    let shop = Open::start().await;
+    // The first order may not have come yet.
+    let page = loop {
+        let page = shop.text("/metrics", "text/plain").await;
+        if page.contains("http_server_request_body_size_bytes_count{") {
+            break page;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+    };
+    for name in ["request", "response"] {
+        let sum = format!("http_server_{name}_body_size_bytes_sum{{");
+        let of_orders = |line: &&str| line.starts_with(&sum) && line.contains("http_route=\"/orders\"");
+        let bytes: f64 =
+            page.lines().find(of_orders).and_then(|line| line.split(' ').next_back()?.parse().ok()).unwrap();
+        assert!(bytes > 0.0, "{page}");
+    }
 }
 
 #[tokio::test]

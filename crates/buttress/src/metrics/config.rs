@@ -93,8 +93,10 @@ impl MetricsConfig {
         self
     }
 
-    /// Bytes for all windows together. 16 MiB by default. When they need more, time is told apart less finely; when that
-    /// is not enough, new series share a window.
+    /// Bytes for all windows together. 16 MiB by default. When they need more, time is told apart less finely; then values
+    /// whose buckets would take more than half of it are told by the next power of two; and series that are newer than that
+    /// share one window. Nothing that was recorded is left out, and the [`Snapshot`](super::Snapshot) says what was given
+    /// up, as do the gauges `buttress.metrics.window.*`.
     #[must_use]
     pub fn window_budget(mut self, bytes: usize) -> Self {
         self.window_budget = bytes;

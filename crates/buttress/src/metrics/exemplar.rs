@@ -43,10 +43,7 @@ impl Exemplars {
 
     /// Keeps this one when the bucket's is old.
     pub(super) fn offer(&self, bucket: usize, value: u64, trace: &TraceContext, unix_nanos: u64) {
-        let slot = &self.0[bucket];
-        if unix_nanos.saturating_sub(slot.unix_nanos.load(Ordering::Relaxed)) >= RENEWED_AFTER_NANOS {
-            slot.write(value, trace, unix_nanos);
-        }
+        self.0[bucket].offer(value, trace, unix_nanos);
     }
 
     /// The bucket's, when there is one that nobody is writing right now.
@@ -67,9 +64,12 @@ impl<W: Word> Slot<W> {
         }
     }
 
-    fn write(&self, value: u64, trace: &TraceContext, unix_nanos: u64) {
-        let before = self.sequence.load(Ordering::Relaxed);
-        if !before.is_multiple_of(2) || !self.sequence.replace(before, before + 1) {
+    fn offer(&self, value: u64, trace: &TraceContext, unix_nanos: u64) {
+        // First the sequence: whoever renews it after its age was looked at has moved that on.
+        let before = self.sequence.load(Ordering::Acquire);
+        let age = unix_nanos.saturating_sub(self.unix_nanos.load(Ordering::Relaxed));
+        let is_free = before.is_multiple_of(2) && age >= RENEWED_AFTER_NANOS;
+        if !is_free || !self.sequence.replace(before, before + 1) {
             return;
         }
         // A reader that sees a word below sees the odd sequence too.
@@ -128,16 +128,32 @@ mod tests {
                 .into_iter()
                 .map(|nth| {
                     let slot = Arc::clone(&slot);
-                    thread::spawn(move || slot.write(nth as u64, &trace(nth), nth as u64))
+                    thread::spawn(move || slot.offer(nth as u64, &trace(nth), nth as u64 * RENEWED_AFTER_NANOS))
                 })
                 .collect();
             if let Some(seen) = slot.read(Measure::Plain) {
-                let whole = trace(seen.unix_nanos.into());
+                let nth = seen.unix_nanos / RENEWED_AFTER_NANOS;
+                let whole = trace(nth.into());
                 assert_eq!((seen.trace_id, seen.span_id), (whole.trace_id, whole.span_id));
-                assert_eq!(seen.value, seen.unix_nanos as f64);
+                assert_eq!(seen.value, nth as f64);
             }
             writers.into_iter().for_each(|writer| writer.join().unwrap());
             assert!(slot.read(Measure::Plain).is_some());
+        });
+    }
+
+    #[test]
+    fn of_two_in_the_same_second_one_is_kept_whoever_comes_first() {
+        check(|| {
+            let slot = Arc::new(Slot::<loom::sync::atomic::AtomicU64>::new());
+            let other = thread::spawn({
+                let slot = Arc::clone(&slot);
+                move || slot.offer(1, &trace(1), RENEWED_AFTER_NANOS)
+            });
+            slot.offer(2, &trace(2), RENEWED_AFTER_NANOS + 1);
+            other.join().unwrap();
+            // Each writer moves the sequence on by two.
+            assert_eq!(slot.sequence.load(Ordering::Acquire), 2);
         });
     }
 }

@@ -161,6 +161,11 @@ impl Histogram {
         self.0.record_here(value, Measure::Plain);
     }
 
+    /// Counts a value so many times: for what somebody else has put into buckets already. Without exemplars.
+    pub fn record_many(&self, value: u64, times: u64) {
+        self.0.record_many(value, times, Measure::Plain);
+    }
+
     /// What was recorded in the window that ends now; `None` for a family without windows.
     pub fn window(&self) -> Option<Distribution> {
         Some(self.0.window()?.read(clock::now()))
@@ -175,6 +180,11 @@ impl Timer {
     /// Counts a duration, with an exemplar of the current trace if that is sampled.
     pub fn record(&self, duration: Duration) {
         self.0.record_here(nanos(duration), Measure::Time);
+    }
+
+    /// Counts a duration so many times: for what somebody else has put into buckets already. Without exemplars.
+    pub fn record_many(&self, duration: Duration, times: u64) {
+        self.0.record_many(nanos(duration), times, Measure::Time);
     }
 
     /// Counts the time until the guard is dropped, however that comes about.

@@ -38,7 +38,61 @@ value_from! {
     u16 => |number| Self::Int(number.into()), u8 => |number| Self::Int(number.into()), bool => Self::Bool,
 }
 
-/// The labels of a series: arrays of pairs, `()` for none, or a type of one's own.
+/// What can be the value of a label; by derive (feature `derive`) an enum too.
+pub trait AsLabelValue {
+    /// The value; `None` where the label is left out.
+    fn as_label_value(&self) -> Option<LabelValue<'_>>;
+}
+
+macro_rules! as_value {
+    ($($source:ty),*) => {
+        $(impl AsLabelValue for $source {
+            fn as_label_value(&self) -> Option<LabelValue<'_>> {
+                Some((*self).into())
+            }
+        })*
+    };
+}
+
+as_value!(i64, i32, u32, u16, u8, bool);
+
+impl AsLabelValue for str {
+    fn as_label_value(&self) -> Option<LabelValue<'_>> {
+        Some(self.into())
+    }
+}
+
+impl AsLabelValue for String {
+    fn as_label_value(&self) -> Option<LabelValue<'_>> {
+        Some(self.into())
+    }
+}
+
+impl<T: AsLabelValue> AsLabelValue for Option<T> {
+    fn as_label_value(&self) -> Option<LabelValue<'_>> {
+        self.as_ref()?.as_label_value()
+    }
+}
+
+impl<T: AsLabelValue + ?Sized> AsLabelValue for &T {
+    fn as_label_value(&self) -> Option<LabelValue<'_>> {
+        (**self).as_label_value()
+    }
+}
+
+impl<T: AsLabelValue + ?Sized> AsLabelValue for Arc<T> {
+    fn as_label_value(&self) -> Option<LabelValue<'_>> {
+        (**self).as_label_value()
+    }
+}
+
+impl<T: AsLabelValue + ToOwned + ?Sized> AsLabelValue for Cow<'_, T> {
+    fn as_label_value(&self) -> Option<LabelValue<'_>> {
+        (**self).as_label_value()
+    }
+}
+
+/// The labels of a series: arrays of pairs, `()` for none, or a type of one's own, by derive (feature `derive`) or by hand.
 ///
 /// Order does not matter. A series is found by all of its keys and values, never by their hash alone.
 ///

@@ -91,6 +91,12 @@ mod ticker;
 mod windows;
 
 pub use buckets::{Buckets, BucketsError};
+#[cfg(feature = "derive")]
+/// Makes the variants of an enum values of a label. See the derive of [`Labels`](derive@Labels).
+pub use buttress_macros::AsLabelValue;
+#[cfg(feature = "derive")]
+#[doc = include_str!("../../docs/labels.md")]
+pub use buttress_macros::Labels;
 pub use config::MetricsConfig;
 pub use endpoint::MetricsEndpoint;
 pub use exemplar::Exemplar;
@@ -99,7 +105,7 @@ pub use fine::FineBuckets;
 pub use instrument::{
     Bucketed, Counter, Gauge, Held, Histogram, Instrument, Kind, TimeCounter, Timed, Timer, UpDownCounter,
 };
-pub use labels::{Label, LabelValue, Labels, Stored};
+pub use labels::{AsLabelValue, Label, LabelValue, Labels, Stored};
 pub use layer::{RequestMetrics, RequestMetricsLayer, RequestMetricsProbe};
 pub use overflow::Offender;
 pub use performance::{Latency, Performance, RoutePerformance};

@@ -5,6 +5,7 @@ use std::time::Duration;
 use super::config::MetricsConfig;
 use super::family::{Family, FamilyCore};
 use super::instrument::{Counter, Gauge, Histogram, Instrument, TimeCounter, Timer, UpDownCounter};
+use super::measure::Measure;
 use super::performance::{self, Performance};
 use super::requests::{Requests, Side};
 use super::snapshot::{self, Overflowed, Snapshot};
@@ -217,6 +218,11 @@ impl Registry {
     /// For who has to end with the registry, and must not keep it.
     pub(super) fn downgrade(&self) -> WeakRegistry {
         WeakRegistry(Arc::downgrade(&self.0))
+    }
+
+    /// Of durations that have none of their own, in seconds.
+    pub(super) fn duration_bounds(&self) -> Arc<[f64]> {
+        Measure::Time.bounds(&self.0.config.duration_buckets)
     }
 
     pub(super) fn tick_interval(&self) -> Duration {

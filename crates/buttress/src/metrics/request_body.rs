@@ -36,6 +36,7 @@ use crate::observe::{CountedBody, KnownMethods, Present, ReadEnd, RequestHead};
 #[derive(Clone)]
 pub struct RequestBodySizeLayer {
     config: Arc<Config>,
+    enabled: bool,
 }
 
 impl RequestBodySizeLayer {
@@ -50,7 +51,7 @@ impl RequestBodySizeLayer {
     }
 
     fn like(layer: RequestMetricsLayer) -> Self {
-        Self { config: Arc::new(layer.into_config()) }
+        Self { config: Arc::new(layer.into_config()), enabled: true }
     }
 
     /// Which methods are told by name.
@@ -59,13 +60,20 @@ impl RequestBodySizeLayer {
         Arc::make_mut(&mut self.config).known_methods = known;
         self
     }
+
+    /// Passes everything through uncounted when false. On by default.
+    #[must_use]
+    pub fn enabled(mut self, enabled: bool) -> Self {
+        self.enabled = enabled;
+        self
+    }
 }
 
 impl<S> Layer<S> for RequestBodySizeLayer {
     type Service = RequestBodySize<S>;
 
     fn layer(&self, inner: S) -> RequestBodySize<S> {
-        RequestBodySize { inner, config: Arc::clone(&self.config) }
+        RequestBodySize { inner, config: Arc::clone(&self.config), enabled: self.enabled }
     }
 }
 
@@ -74,6 +82,7 @@ impl<S> Layer<S> for RequestBodySizeLayer {
 pub struct RequestBodySize<S> {
     inner: S,
     config: Arc<Config>,
+    enabled: bool,
 }
 
 impl<S, B> Service<Request<B>> for RequestBodySize<S>
@@ -89,8 +98,8 @@ where
     }
 
     fn call(&mut self, request: Request<B>) -> S::Future {
-        let key = self.config.key_of(&RequestHead::of(&request), Present::UNKNOWN, is_grpc(request.headers()));
-        let watch = BodySize { config: Arc::clone(&self.config), key };
+        let key = || self.config.key_of(&RequestHead::of(&request), Present::UNKNOWN, is_grpc(request.headers()));
+        let watch = BodySize { config: Arc::clone(&self.config), key: self.enabled.then(key) };
         self.inner.call(request.map(|body| CountedBody::new(body, watch)))
     }
 }
@@ -98,12 +107,15 @@ where
 /// Where a body's size is recorded when it has been read.
 pub struct BodySize {
     config: Arc<Config>,
-    key: Key,
+    /// `None` where nothing is counted.
+    key: Option<Key>,
 }
 
 impl ReadEnd for BodySize {
     fn end(self, bytes: u64) {
-        self.config.requests.request_body(&self.key, bytes);
+        if let Some(key) = &self.key {
+            self.config.requests.request_body(key, bytes);
+        }
     }
 }
 

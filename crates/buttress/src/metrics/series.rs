@@ -154,6 +154,21 @@ impl<T: Default> HistogramSeries<T> {
         }
     }
 
+    /// The same value so many times, without an exemplar, and into the window as well.
+    pub(super) fn record_many(&self, value: u64, times: u64, measure: Measure) {
+        let shard = Shard::mine();
+        let cells = self.cells.of(shard, || Cells::new(&self.buckets));
+        shard.add(cells.sum(), value.wrapping_mul(times));
+        shard.add(cells.count(self.buckets.index(value)), times);
+        let value = measure.in_window(value);
+        if let Some(fine) = &self.fine {
+            fine.record_many(shard, value, times);
+        }
+        if let Some(window) = &self.window {
+            window.count_many(shard, value, times);
+        }
+    }
+
     pub(super) fn point(&self, bounds: &Arc<[f64]>, measure: Measure) -> HistogramPoint {
         let mut counts = vec![0; self.buckets.bounds().len() + 1];
         for cells in self.cells.iter() {

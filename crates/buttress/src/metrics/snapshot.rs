@@ -115,9 +115,9 @@ pub(super) fn own(overflowed: &[Overflowed], windows: &WindowUsage) -> Vec<Famil
         let count = i64::try_from(overflowed.count).unwrap_or(i64::MAX);
         SeriesSnapshot { labels: [metric].into_iter().chain(label).collect(), point: Point::Int(count) }
     });
-    let count = |given_up: bool, count: usize| {
+    let count = |count: usize| {
         let point = Point::Int(count as i64);
-        Vec::from_iter(given_up.then(|| SeriesSnapshot { labels: Arc::default(), point }))
+        Vec::from_iter((count > 0).then(|| SeriesSnapshot { labels: Arc::default(), point }))
     };
     vec![
         family(
@@ -132,14 +132,21 @@ pub(super) fn own(overflowed: &[Overflowed], windows: &WindowUsage) -> Vec<Famil
             "Sliding windows that tell time apart less finely, because the budget was spent",
             "{window}",
             Kind::Gauge,
-            count(windows.coarsened, windows.windows),
+            count(if windows.coarsened { windows.windows } else { 0 }),
+        ),
+        family(
+            "buttress.metrics.window.rounded",
+            "Sliding windows that know some values to the next power of two only, because the budget was spent",
+            "{window}",
+            Kind::Gauge,
+            count(windows.rounded),
         ),
         family(
             "buttress.metrics.window.sharing",
             "Series that share one sliding window, because the budget was spent",
             "{series}",
             Kind::Gauge,
-            count(windows.sharing > 0, windows.sharing),
+            count(windows.sharing),
         ),
     ]
 }

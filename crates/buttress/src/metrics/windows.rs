@@ -1,10 +1,9 @@
 //! All sliding windows of a registry, within one budget of bytes.
 
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
-use crate::clock::Instant;
-use crate::window::{Precision, SlidingWindow, Span};
+use crate::clock::{self, Instant};
+use crate::window::{Precision, Room, SlidingWindow, Span};
 
 /// What a new window is taken to need until it is measured.
 const EXPECTED: usize = 8 << 10;
@@ -13,81 +12,133 @@ pub(super) struct Windows {
     span: Span,
     precision: Precision,
     budget: usize,
-    used: AtomicUsize,
-    coarsened: AtomicBool,
-    refused: AtomicUsize,
-    // Taken when a series is made and when a tick begins, never while something is recorded or read.
-    open: Mutex<Vec<Arc<SlidingWindow>>>,
+    /// Half of the budget is for what is counted into; the other half for what has been, which can be told less finely.
+    room: Arc<Room>,
+    // Taken when a series is made and when a tick begins and ends, never while something is recorded or read.
+    open: Mutex<Open>,
     shared: OnceLock<Arc<SlidingWindow>>,
+}
+
+#[derive(Default)]
+struct Open {
+    windows: Vec<Arc<SlidingWindow>>,
+    /// How many of them the latest tick has measured.
+    measured: usize,
+    used: usize,
+    sharing: usize,
+    /// What was made coarse is out of every window then.
+    coarse_until: Option<Instant>,
+    is_coarse: bool,
+    /// Whether nothing more could be saved, as of the latest tick or since.
+    is_exhausted: bool,
 }
 
 /// What the windows need, and what was given up so that they fit.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct WindowUsage {
-    /// Bytes at the latest tick.
+    /// Bytes at the latest tick, and those that newer windows are taken to need.
     pub bytes: usize,
     /// Bytes that there may be.
     pub budget: usize,
     /// Windows with a series of their own.
     pub windows: usize,
-    /// Series that had to share one window, because the budget was spent.
-    pub sharing: usize,
-    /// Whether the latest tick had to tell time apart less finely.
+    /// Whether windows tell time apart less finely than they should. They do so until what was put together is out of
+    /// them.
     pub coarsened: bool,
+    /// Windows that know some of their values only to the next power of two.
+    pub rounded: usize,
+    /// Series that had to share one window.
+    pub sharing: usize,
 }
 
 impl Windows {
     pub(super) fn new(span: Span, precision: Precision, budget: usize) -> Self {
-        Self {
-            span,
-            precision,
-            budget,
-            used: AtomicUsize::new(0),
-            coarsened: AtomicBool::new(false),
-            refused: AtomicUsize::new(0),
-            open: Mutex::default(),
-            shared: OnceLock::new(),
-        }
+        let room = Arc::new(Room::of(budget / 2));
+        Self { span, precision, budget, room, open: Mutex::default(), shared: OnceLock::new() }
     }
 
     /// A window, its own if there is room for one.
     pub(super) fn open(&self) -> Arc<SlidingWindow> {
-        let make = || Arc::new(SlidingWindow::new(self.span, self.precision));
-        if self.used.fetch_add(EXPECTED, Relaxed) + EXPECTED > self.budget {
-            self.used.fetch_sub(EXPECTED, Relaxed);
-            self.refused.fetch_add(1, Relaxed);
+        let make = || Arc::new(SlidingWindow::within(self.span, self.precision, Arc::clone(&self.room)));
+        let mut open = self.lock();
+        // Seldom: each tick sees to it that there is room for some.
+        if open.used + EXPECTED > self.budget && !open.is_exhausted {
+            self.make_room(&mut open);
+        }
+        if open.used + EXPECTED > self.budget {
+            open.sharing += 1;
             return Arc::clone(self.shared.get_or_init(make));
         }
+        open.used += EXPECTED;
         let window = make();
-        self.open.lock().unwrap_or_else(PoisonError::into_inner).push(Arc::clone(&window));
+        open.windows.push(Arc::clone(&window));
         window
     }
 
-    pub(super) fn tick(&self, now: Instant) {
-        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        open.extend(self.shared.get().cloned());
-        open.iter().for_each(|window| window.tick(now));
-        let mut used = bytes(&open);
-        // All of them alike: a window that is told less finely than its neighbour would mislead who compares the two.
-        let mut coarsened = false;
-        while used > self.budget && open.iter().filter(|window| window.coarsen()).count() > 0 {
-            coarsened = true;
-            used = bytes(&open);
+    fn make_room(&self, open: &mut Open) {
+        while open.used + EXPECTED > self.budget {
+            if !coarsen(&open.windows) {
+                open.is_exhausted = true;
+                return;
+            }
+            open.coarse(clock::now() + self.span.last());
+            let (measured, newer) = open.windows.split_at(open.measured);
+            open.used = bytes(measured) + newer.iter().map(|window| window.bytes().max(EXPECTED)).sum::<usize>();
         }
-        self.used.store(used, Relaxed);
-        self.coarsened.store(coarsened, Relaxed);
+    }
+
+    pub(super) fn tick(&self, now: Instant) {
+        let mut windows = self.lock().windows.clone();
+        let measured = windows.len();
+        windows.extend(self.shared.get().cloned());
+        windows.iter().for_each(|window| window.tick(now));
+        let mut used = bytes(&windows);
+        let (mut coarsened, mut is_exhausted) = (false, false);
+        // Some room is left for series to come.
+        while used > self.budget - self.budget / 8 && !is_exhausted {
+            is_exhausted = !coarsen(&windows);
+            coarsened |= !is_exhausted;
+            used = bytes(&windows);
+        }
+        let mut open = self.lock();
+        open.measured = measured;
+        open.used = used + EXPECTED * (open.windows.len() - measured);
+        open.is_exhausted = is_exhausted;
+        open.is_coarse = open.coarse_until.is_some_and(|until| now < until);
+        if coarsened {
+            open.coarse(now + self.span.last());
+        }
     }
 
     pub(super) fn usage(&self) -> WindowUsage {
+        let open = self.lock();
         WindowUsage {
-            bytes: self.used.load(Relaxed),
+            bytes: open.used,
             budget: self.budget,
-            windows: self.open.lock().unwrap_or_else(PoisonError::into_inner).len(),
-            sharing: self.refused.load(Relaxed),
-            coarsened: self.coarsened.load(Relaxed),
+            windows: open.windows.len(),
+            coarsened: open.is_coarse,
+            rounded: open.windows.iter().chain(self.shared.get()).filter(|window| window.is_rounded()).count(),
+            sharing: open.sharing,
         }
     }
+
+    fn lock(&self) -> MutexGuard<'_, Open> {
+        self.open.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Open {
+    fn coarse(&mut self, until: Instant) {
+        self.coarse_until = Some(until);
+        self.is_coarse = true;
+    }
+}
+
+/// All of them alike: a window that is told less finely than its neighbour would mislead who compares the two. False when
+/// there was nothing to save.
+fn coarsen(windows: &[Arc<SlidingWindow>]) -> bool {
+    windows.iter().filter(|window| window.coarsen()).count() > 0
 }
 
 fn bytes(windows: &[Arc<SlidingWindow>]) -> usize {

@@ -209,6 +209,16 @@ impl<T> Sharded<T> {
         }
     }
 
+    /// What a copy takes, without what it holds elsewhere.
+    #[cfg(feature = "metrics")]
+    pub(crate) const COPY: usize = size_of::<Padded<T>>();
+
+    /// The copy of a shard, if it has been made.
+    #[cfg(feature = "metrics")]
+    pub(crate) fn get(&self, shard: Shard) -> Option<&T> {
+        Some(&self.shards[shard.0].get()?.0)
+    }
+
     /// The copy to write, if it has been made.
     #[inline]
     pub(crate) fn own(&self, own: Own) -> Option<&T> {
@@ -229,7 +239,7 @@ impl<T> Sharded<T> {
     /// Bytes of all copies, each holding so many beyond itself.
     #[cfg(feature = "metrics")]
     pub(crate) fn bytes(&self, beyond: impl Fn(&T) -> usize) -> usize {
-        let copies: usize = self.iter().map(|copy| size_of::<Padded<T>>() + beyond(copy)).sum();
+        let copies: usize = self.iter().map(|copy| Self::COPY + beyond(copy)).sum();
         size_of_val(&*self.shards) + copies
     }
 }

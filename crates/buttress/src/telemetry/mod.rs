@@ -204,7 +204,9 @@ impl Telemetry {
 
     /// Counts what is read of requests' bodies; belongs right around the handlers, inside of [`server`](Self::server).
     pub fn request_body_sizes(&self) -> RequestBodySizeLayer {
-        RequestBodySizeLayer::server(&self.metrics).known_methods(self.settings.known_methods.value.clone())
+        RequestBodySizeLayer::server(&self.metrics)
+            .known_methods(self.settings.known_methods.value.clone())
+            .enabled(self.settings.measures())
     }
 
     /// The stack of a client that calls the service `name`: retries within a budget, a circuit, and for each attempt a

@@ -1,9 +1,10 @@
 //! The buckets that are counted into: cumulative, never reset, made when they are first needed.
 
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use super::layout::{LARGEST, Precision};
+use super::room::Room;
 use crate::shard::{Own, Shard, Sharded, Word};
 
 /// Counts of values, with their sum and how many of them were errors.
@@ -12,6 +13,9 @@ use crate::shard::{Own, Shard, Sharded, Word};
 pub(crate) struct Counters<W = AtomicU64> {
     precision: Precision,
     shards: Sharded<Counts<W>>,
+    room: Option<Arc<Room>>,
+    /// Of all threads, for values whose buckets found no room: one bucket for each power of two.
+    rounded: OnceLock<Rounded<W>>,
 }
 
 struct Counts<W> {
@@ -19,6 +23,12 @@ struct Counts<W> {
     errors: W,
     /// The buckets of each power of two.
     powers: Box<[OnceLock<Box<[W]>>]>,
+}
+
+struct Rounded<W> {
+    sum: W,
+    errors: W,
+    powers: Box<[W]>,
 }
 
 /// Where a value is counted that was found to have a place.
@@ -31,7 +41,8 @@ pub(crate) struct Found<'a, W = AtomicU64> {
 impl<W: Word> Found<'_, W> {
     #[inline]
     pub(crate) fn count(self, value: u64, is_error: bool) {
-        self.counts.count(self.bucket, value, is_error, |word, value| self.own.add(word, value));
+        let Counts { sum, errors, .. } = self.counts;
+        count([sum, errors, self.bucket], value, 1, is_error, |word, value| self.own.add(word, value));
     }
 }
 
@@ -46,7 +57,12 @@ pub(crate) struct Totals {
 
 impl<W: Word> Counters<W> {
     pub(crate) fn new(precision: Precision) -> Self {
-        Self { precision, shards: Sharded::new() }
+        Self { precision, shards: Sharded::new(), room: None, rounded: OnceLock::new() }
+    }
+
+    /// With buckets as long as there is room for them; after that values are known to the next power of two.
+    pub(crate) fn within(precision: Precision, room: Arc<Room>) -> Self {
+        Self { room: Some(room), ..Self::new(precision) }
     }
 
     pub(crate) fn precision(&self) -> Precision {
@@ -56,8 +72,13 @@ impl<W: Word> Counters<W> {
     pub(crate) fn record(&self, shard: Shard, value: u64, is_error: bool) {
         match shard.own().and_then(|own| self.find(own, value)) {
             Some(found) => found.count(value, is_error),
-            None => self.record_first(shard, value, is_error),
+            None => self.record_first(shard, value, 1, is_error),
         }
+    }
+
+    /// The same value so many times.
+    pub(crate) fn record_many(&self, shard: Shard, value: u64, times: u64) {
+        self.record_first(shard, value, times, false);
     }
 
     /// Where this thread has counted such a value before.
@@ -71,17 +92,75 @@ impl<W: Word> Counters<W> {
 
     #[cold]
     #[inline(never)]
-    fn record_first(&self, shard: Shard, value: u64, is_error: bool) {
-        let counts = self.shards.of(shard, || Counts::new(self.precision));
+    fn record_first(&self, shard: Shard, value: u64, times: u64, is_error: bool) {
         let (power, part) = self.precision.place(value);
-        let parts = counts.powers[power].get_or_init(|| (0..self.precision.parts()).map(|_| W::zero()).collect());
-        counts.count(&parts[part], value, is_error, |word, value| shard.add(word, value));
+        let counts = self.counts(shard);
+        match counts.and_then(|counts| Some((counts, self.parts(counts, power)?))) {
+            Some((Counts { sum, errors, .. }, parts)) => {
+                count([sum, errors, &parts[part]], value, times, is_error, |word, value| shard.add(word, value));
+            }
+            None => {
+                let Rounded { sum, errors, powers } = self.rounded();
+                let words = [sum, errors, &powers[power]];
+                count(words, value, times, is_error, |word, value| Shard::SHARED.add(word, value));
+            }
+        }
+    }
+
+    fn counts(&self, shard: Shard) -> Option<&Counts<W>> {
+        let bytes = Sharded::<Counts<W>>::COPY + self.powers() * size_of::<OnceLock<Box<[W]>>>();
+        let has_one = || self.shards.get(shard).is_some();
+        (has_one() || self.has_room(bytes)).then(|| {
+            self.shards.of(shard, || {
+                self.take_room(bytes);
+                Counts::new(self.powers())
+            })
+        })
+    }
+
+    fn parts<'a>(&self, counts: &'a Counts<W>, power: usize) -> Option<&'a [W]> {
+        let (power, bytes) = (&counts.powers[power], size_of::<W>() * self.precision.parts());
+        let parts = || {
+            power.get_or_init(|| {
+                self.take_room(bytes);
+                (0..self.precision.parts()).map(|_| W::zero()).collect()
+            })
+        };
+        (power.get().is_some() || self.has_room(bytes)).then(|| &**parts())
+    }
+
+    fn has_room(&self, bytes: usize) -> bool {
+        self.room.as_ref().is_none_or(|room| room.has(bytes))
+    }
+
+    fn take_room(&self, bytes: usize) {
+        if let Some(room) = &self.room {
+            room.take(bytes);
+        }
+    }
+
+    fn rounded(&self) -> &Rounded<W> {
+        let powers = || (0..self.powers()).map(|_| W::zero()).collect();
+        self.rounded.get_or_init(|| Rounded { sum: W::zero(), errors: W::zero(), powers: powers() })
+    }
+
+    /// Whether some of its values are known to the next power of two only.
+    pub(crate) fn is_rounded(&self) -> bool {
+        self.rounded.get().is_some()
+    }
+
+    fn powers(&self) -> usize {
+        let (last, _) = self.precision.place(LARGEST);
+        last + 1
     }
 
     pub(crate) fn totals(&self) -> Totals {
         let parts = self.precision.parts();
         let used = |counts: &Counts<W>| counts.powers.iter().rposition(|power| power.get().is_some());
-        let powers = self.shards.iter().filter_map(used).max().map_or(0, |highest| highest + 1);
+        let powers = match self.is_rounded() {
+            true => self.powers(),
+            false => self.shards.iter().filter_map(used).max().map_or(0, |highest| highest + 1),
+        };
         let mut totals = Totals { buckets: vec![0; powers * parts], ..Totals::default() };
         for counts in self.shards.iter() {
             // A power that is made just now is left for the next reader.
@@ -90,37 +169,44 @@ impl<W: Word> Counters<W> {
                 totals.iter_mut().zip(words).for_each(|(total, word)| *total += word.load(Ordering::Acquire));
             }
         }
-        for counts in self.shards.iter() {
-            totals.sum = totals.sum.wrapping_add(counts.sum.load(Ordering::Acquire));
-            totals.errors += counts.errors.load(Ordering::Acquire);
+        let rounded = self.rounded.get();
+        // By the upper end of the power: told too high rather than too low, as within a bucket.
+        for (power, word) in rounded.iter().flat_map(|rounded| rounded.powers.iter().enumerate()) {
+            totals.buckets[power * parts + parts - 1] += word.load(Ordering::Acquire);
+        }
+        let exact = self.shards.iter().map(|Counts { sum, errors, .. }| (sum, errors));
+        for (sum, errors) in exact.chain(rounded.map(|Rounded { sum, errors, .. }| (sum, errors))) {
+            totals.sum = totals.sum.wrapping_add(sum.load(Ordering::Acquire));
+            totals.errors += errors.load(Ordering::Acquire);
         }
         totals
     }
 
     /// Memory in use.
     pub(crate) fn bytes(&self) -> usize {
-        let power = size_of::<W>() * self.precision.parts();
-        self.shards.bytes(|counts| {
-            let made = counts.powers.iter().filter(|power| power.get().is_some()).count();
-            size_of_val(&*counts.powers) + made * power
-        })
+        let rounded = self.rounded.get().map_or(0, |rounded| size_of_val(&*rounded.powers));
+        rounded + self.shards.bytes(|counts| counts.bytes(self.precision))
     }
 }
 
 impl<W: Word> Counts<W> {
-    #[inline]
-    fn count(&self, bucket: &W, value: u64, is_error: bool, add: impl Fn(&W, u64)) {
-        // Before the bucket, so that who sees the value counted sees its sum and its error too.
-        add(&self.sum, value);
-        if is_error {
-            add(&self.errors, 1);
-        }
-        add(bucket, 1);
-    }
-
-    fn new(precision: Precision) -> Self {
-        let (last, _) = precision.place(LARGEST);
-        let powers = last + 1;
+    fn new(powers: usize) -> Self {
         Self { sum: W::zero(), errors: W::zero(), powers: (0..powers).map(|_| OnceLock::new()).collect() }
     }
+
+    /// Beyond itself.
+    fn bytes(&self, precision: Precision) -> usize {
+        let made = self.powers.iter().filter(|power| power.get().is_some()).count();
+        size_of_val(&*self.powers) + made * size_of::<W>() * precision.parts()
+    }
+}
+
+#[inline]
+fn count<W>([sum, errors, bucket]: [&W; 3], value: u64, times: u64, is_error: bool, add: impl Fn(&W, u64)) {
+    // Before the bucket, so that who sees the value counted sees its sum and its error too.
+    add(sum, value.wrapping_mul(times));
+    if is_error {
+        add(errors, times);
+    }
+    add(bucket, times);
 }

@@ -28,15 +28,17 @@
 //! | `layout` | log-linear buckets, [`Precision`] |
 //! | `counters` | the buckets that are counted into, a copy for each thread |
 //! | `ring` | the differences that make up the window |
+//! | `room` | how many bytes the buckets of several windows may take |
 //! | `distribution` | what is read: quantiles, mean, Apdex |
 
 mod counters;
 mod distribution;
 mod layout;
 mod ring;
+mod room;
 
 use std::fmt;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use crate::clock::{self, Instant};
@@ -46,6 +48,7 @@ pub(crate) use counters::{Counters, Found, Totals};
 pub use distribution::Distribution;
 pub use layout::{Precision, PrecisionError};
 pub(crate) use ring::Ring;
+pub(crate) use room::Room;
 
 /// How far back a window reaches, and how often it is ticked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -116,8 +119,17 @@ pub struct SlidingWindow {
 impl SlidingWindow {
     /// Empty, from now on.
     pub fn new(span: Span, precision: Precision) -> Self {
-        let ring = Ring::new(span.last, clock::now());
-        Self { span, counters: Counters::new(precision), ring: Mutex::new(ring) }
+        Self::of(span, Counters::new(precision))
+    }
+
+    /// As [`new`](Self::new), with buckets as long as there is room for them; after that values are told by the next power
+    /// of two.
+    pub(crate) fn within(span: Span, precision: Precision, room: Arc<Room>) -> Self {
+        Self::of(span, Counters::within(precision, room))
+    }
+
+    fn of(span: Span, counters: Counters) -> Self {
+        Self { span, counters, ring: Mutex::new(Ring::new(span.last, clock::now())) }
     }
 
     /// Counts a value; in microseconds, bytes, or whatever one likes. What is above `2^42` counts as that.
@@ -133,6 +145,10 @@ impl SlidingWindow {
     #[inline]
     pub(crate) fn count(&self, shard: Shard, value: u64, is_error: bool) {
         self.counters.record(shard, value, is_error);
+    }
+
+    pub(crate) fn count_many(&self, shard: Shard, value: u64, times: u64) {
+        self.counters.record_many(shard, value, times);
     }
 
     /// Where this thread has counted such a value before.
@@ -166,6 +182,10 @@ impl SlidingWindow {
     /// Tells time apart half as finely, to save memory. False when there is nothing more to save.
     pub(crate) fn coarsen(&self) -> bool {
         self.ring().coarsen()
+    }
+
+    pub(crate) fn is_rounded(&self) -> bool {
+        self.counters.is_rounded()
     }
 
     /// Memory in use.

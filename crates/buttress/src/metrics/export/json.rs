@@ -77,8 +77,9 @@ struct Windows {
     bytes: usize,
     budget: usize,
     windows: usize,
-    sharing: usize,
     coarsened: bool,
+    rounded: usize,
+    sharing: usize,
 }
 
 /// The page `/diagnostics/performance`: every route, and what the process and its runtime are doing.
@@ -90,6 +91,10 @@ pub(crate) struct Report {
     /// Gauges and counters of the process, the system and the runtime, by name and labels.
     process: BTreeMap<String, f64>,
 }
+
+/// How the names of those begin.
+const PROCESS: [&str; 6] =
+    ["process.", "system.", "container.", "buttress.runtime.", "buttress.process.", "buttress.cgroup."];
 
 impl Summary {
     pub(crate) fn of(registry: &Registry) -> Self {
@@ -110,7 +115,7 @@ impl Summary {
             max_latency_ms: window.max_ms,
             apdex: window.apdex,
             window_seconds: window.seconds,
-            latency_histogram: latencies(&snapshot),
+            latency_histogram: latencies(&registry.duration_bounds(), &snapshot),
             cache: Cache {
                 hits: cache.hits,
                 misses: cache.misses,
@@ -136,7 +141,7 @@ impl Report {
             server: registry.performance(),
             client: registry.client_performance(),
             event_loop: EventLoop::of(registry),
-            process: numbers(&registry.snapshot(), &["process.", "system.", "container.", "buttress.runtime."]),
+            process: numbers(&registry.snapshot(), &PROCESS),
         }
     }
 }
@@ -144,7 +149,8 @@ impl Report {
 impl EventLoop {
     fn of(registry: &Registry) -> Self {
         let lag = RuntimeMonitor::of(registry).map_or_else(RuntimeLag::default, |monitor| monitor.lag());
-        let millis = |duration: Duration| duration.as_secs_f64() * 1e3;
+        // Divided, so that 65 us is told as 0.065 and not as 0.06499999999999999.
+        let millis = |duration: Duration| duration.as_micros() as f64 / 1e3;
         Self {
             monitoring_active: lag.monitoring_active,
             avg_lag_ms: millis(lag.average),
@@ -170,8 +176,8 @@ impl Refused {
 }
 
 impl Windows {
-    fn of(WindowUsage { bytes, budget, windows, sharing, coarsened }: WindowUsage) -> Self {
-        Self { bytes, budget, windows, sharing, coarsened }
+    fn of(WindowUsage { bytes, budget, windows, coarsened, rounded, sharing }: WindowUsage) -> Self {
+        Self { bytes, budget, windows, coarsened, rounded, sharing }
     }
 }
 
@@ -180,23 +186,20 @@ fn as_object<S: Serializer>(pairs: &[(String, u64)], serializer: S) -> Result<S:
     serializer.collect_map(pairs.iter().map(|(key, value)| (key, value)))
 }
 
-/// All served requests, over every label: HTTP and RPC have the same bounds.
-fn latencies(snapshot: &Snapshot) -> Vec<(String, u64)> {
+/// All served requests, over every label: HTTP and RPC have the same bounds. Every bound is there from the start.
+fn latencies(bounds: &[f64], snapshot: &Snapshot) -> Vec<(String, u64)> {
     let names = ["http.server.request.duration", "rpc.server.call.duration"];
     let served = snapshot.families.iter().filter(|family| names.contains(&&*family.name));
     let points: Vec<&HistogramPoint> = served.flat_map(histograms).collect();
-    let Some(first) = points.first() else {
-        return Vec::new();
-    };
     // To the microsecond, so that 0.3 ms is not told as 0.30000000000000004.
     let millis = |bound: &f64| ((bound * 1e6).round() / 1e3).to_string();
-    let bounds = first.bounds.iter().map(millis).chain(["+Inf".to_owned()]);
+    let names = bounds.iter().map(millis).chain(["+Inf".to_owned()]);
     let mut up_to = 0;
-    let counts = (0..=first.bounds.len()).map(|bucket| {
+    let counts = (0..=bounds.len()).map(|bucket| {
         up_to += points.iter().map(|point| point.counts[bucket]).sum::<u64>();
         up_to
     });
-    bounds.zip(counts).collect()
+    names.zip(counts).collect()
 }
 
 fn histograms(family: &FamilySnapshot) -> impl Iterator<Item = &HistogramPoint> {

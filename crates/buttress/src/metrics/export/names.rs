@@ -169,7 +169,6 @@ fn push_clean(out: &mut String, name: &str, colons: bool) {
     }
 }
 
-/// Unless nothing would be left.
 /// Takes the end off, unless it is all there is; says whether it did.
 fn strip_end(name: &mut String, end: &str) -> bool {
     let before = name.strip_suffix(end).map(str::len).filter(|before| *before > 0);

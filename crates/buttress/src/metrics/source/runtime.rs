@@ -31,6 +31,7 @@ use crate::metrics::{Buckets, Registry, Timer};
 /// | `buttress.runtime.worker.utilization` | gauge, by `buttress.runtime.worker`; the part of the last second, 0 to 1 |
 /// | `buttress.runtime.workers`, `buttress.runtime.alive_tasks`, `buttress.runtime.global_queue_depth` | gauges, every second |
 /// | `buttress.runtime.blocking_threads`, `buttress.runtime.blocking_queue_depth`, `buttress.runtime.worker.mean_poll_time` (by `buttress.runtime.worker`) | gauges, every second; with `--cfg tokio_unstable` only |
+/// | `buttress.runtime.poll_time`, `buttress.runtime.schedule_latency` (feature `schedule-latency`) | timers, every second, in the runtime's own buckets (their sums by the middles of those); with `--cfg tokio_unstable` only, and where the runtime was built with these histograms |
 ///
 /// The thread ends when the last clone of the monitor is dropped, when the registry is, and when the runtime is shut down;
 /// it keeps neither. Starting a second monitor for the same runtime and registry gives a clone of the first. A registry

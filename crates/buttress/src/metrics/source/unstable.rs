@@ -8,19 +8,95 @@ pub(super) use untold::Unstable;
 
 #[cfg(tokio_unstable)]
 mod told {
+    use std::ops::Range;
+    use std::time::Duration;
+
     use tokio::runtime::RuntimeMetrics;
 
     use super::super::watch::WORKER;
-    use crate::metrics::{Gauge, Registry};
+    use crate::metrics::{Buckets, Gauge, Registry, Timer};
 
     pub(in super::super) struct Unstable {
         blocking_threads: Gauge,
         blocking_queue_depth: Gauge,
         mean_poll_times: Vec<Gauge>,
+        histograms: Vec<Own>,
+    }
+
+    /// A histogram that the runtime keeps, of all workers together.
+    struct Own {
+        timer: Timer,
+        /// A value of each bucket, and how many there were when it was last looked at.
+        buckets: Vec<(Duration, u64)>,
+        count: fn(&RuntimeMetrics, usize, usize) -> u64,
+    }
+
+    impl Own {
+        fn new(
+            registry: &Registry,
+            (name, description): (&str, &'static str),
+            ranges: impl Iterator<Item = Range<Duration>>,
+            count: fn(&RuntimeMetrics, usize, usize) -> u64,
+        ) -> Self {
+            let ranges: Vec<_> = ranges.collect();
+            // The last has no upper end.
+            let ended = &ranges[..ranges.len().saturating_sub(1)];
+            let family = registry.timer(name).description(description);
+            // Those of more buckets than a family may have go into the registry's own.
+            let family = match Buckets::durations(ended.iter().map(|range| range.end)) {
+                Ok(buckets) => family.buckets(buckets),
+                Err(_) => family,
+            };
+            // Only the bucket is known: the middle of it stands for its values, so that the sum is nearly theirs.
+            let middle = |range: &Range<Duration>| (range.start + range.end) / 2;
+            let last = ranges.last().map(|range| range.start + Duration::from_nanos(1));
+            let values = ended.iter().map(middle).chain(last);
+            Self { timer: family.with(()), buckets: values.map(|value| (value, 0)).collect(), count }
+        }
+
+        fn tell(&mut self, metrics: &RuntimeMetrics) {
+            for (bucket, (value, before)) in self.buckets.iter_mut().enumerate() {
+                let now = (0..metrics.num_workers()).map(|worker| (self.count)(metrics, worker, bucket)).sum();
+                let more = u64::saturating_sub(now, *before);
+                if more > 0 {
+                    self.timer.record_many(*value, more);
+                    *before = now;
+                }
+            }
+        }
+    }
+
+    /// Those that the runtime was built with.
+    fn histograms(registry: &Registry, metrics: &RuntimeMetrics) -> Vec<Own> {
+        let mut all = Vec::new();
+        if metrics.poll_time_histogram_enabled() {
+            let buckets = 0..metrics.poll_time_histogram_num_buckets();
+            all.push(Own::new(
+                registry,
+                ("buttress.runtime.poll_time", "How long polls of tasks took, as the runtime counts it"),
+                buckets.map(|bucket| metrics.poll_time_histogram_bucket_range(bucket)),
+                RuntimeMetrics::poll_time_histogram_bucket_count,
+            ));
+        }
+        #[cfg(feature = "schedule-latency")]
+        if metrics.schedule_latency_histogram_enabled() {
+            let buckets = 0..metrics.schedule_latency_histogram_num_buckets();
+            all.push(Own::new(
+                registry,
+                (
+                    "buttress.runtime.schedule_latency",
+                    "How long tasks that were woken waited, as the runtime counts it",
+                ),
+                buckets.map(|bucket| metrics.schedule_latency_histogram_bucket_range(bucket)),
+                RuntimeMetrics::schedule_latency_histogram_bucket_count,
+            ));
+        }
+        all
     }
 
     impl Unstable {
-        pub(in super::super) fn new(registry: &Registry, workers: usize) -> Self {
+        pub(in super::super) fn new(registry: &Registry, metrics: &RuntimeMetrics) -> Self {
+            let workers = metrics.num_workers();
             let gauge = |name: &str, unit: &'static str, description: &'static str| {
                 registry.gauge(name).unit(unit).description(description)
             };
@@ -36,10 +112,12 @@ mod told {
                 )
                 .with(()),
                 mean_poll_times: (0..workers).map(|worker| poll_time.with([(WORKER, worker as i64)])).collect(),
+                histograms: histograms(registry, metrics),
             }
         }
 
-        pub(in super::super) fn set(&self, metrics: &RuntimeMetrics) {
+        pub(in super::super) fn set(&mut self, metrics: &RuntimeMetrics) {
+            self.histograms.iter_mut().for_each(|histogram| histogram.tell(metrics));
             self.blocking_threads.set(metrics.num_blocking_threads() as f64);
             self.blocking_queue_depth.set(metrics.blocking_queue_depth() as f64);
             for (worker, mean) in self.mean_poll_times.iter().enumerate() {
@@ -63,11 +141,11 @@ mod untold {
     pub(in super::super) struct Unstable;
 
     impl Unstable {
-        pub(in super::super) fn new(_registry: &Registry, _workers: usize) -> Self {
+        pub(in super::super) fn new(_registry: &Registry, _metrics: &RuntimeMetrics) -> Self {
             Self
         }
 
-        pub(in super::super) fn set(&self, _metrics: &RuntimeMetrics) {}
+        pub(in super::super) fn set(&mut self, _metrics: &RuntimeMetrics) {}
 
         pub(in super::super) fn reset(&self) {}
     }

@@ -64,7 +64,7 @@ struct Gauges {
 impl Watch {
     pub(super) fn new(registry: &Registry, runtime: &Handle, shared: Arc<Shared>) -> Self {
         let (metrics, now) = (runtime.metrics(), clock::now());
-        let unstable = Unstable::new(registry, metrics.num_workers());
+        let unstable = Unstable::new(registry, &metrics);
         let workers = (0..metrics.num_workers()).map(|index| Watched::new(registry, &metrics, index, now)).collect();
         Self {
             shared,
