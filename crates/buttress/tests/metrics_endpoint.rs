@@ -83,6 +83,18 @@ async fn pages_of_prometheus_can_be_turned_on_and_off() {
 }
 
 #[tokio::test]
+async fn the_alias_is_there_when_a_setting_says_so() {
+    let answer = async |value: Option<&str>| {
+        let read = |name: &str| value.filter(|_| name == "BUTTRESS_METRICS_INTERNAL").map(str::to_owned);
+        let telemetry = Telemetry::new(Settings::read("shop", read).unwrap());
+        ask(telemetry.metrics_endpoint(), request(Method::GET, "/internal/metrics")).await.0.status
+    };
+    assert_eq!(answer(None).await, StatusCode::NOT_FOUND);
+    assert_eq!(answer(Some("false")).await, StatusCode::NOT_FOUND);
+    assert_eq!(answer(Some("true")).await, StatusCode::OK);
+}
+
+#[tokio::test]
 async fn it_is_a_service_for_each_place_of_a_router() {
     let places = [
         (Router::new().route_service("/metrics", endpoint()), "/metrics"),
