@@ -66,9 +66,10 @@ pub struct Latency {
     pub max_ms: Option<f64>,
     /// Apdex for the target of the registry.
     pub apdex: Option<f64>,
-    /// All of it in microseconds as an HdrHistogram, V2 with DEFLATE in base64, to be merged with that of other instances.
+    /// All of it in microseconds as an HdrHistogram, V2 with DEFLATE in base64, to be merged with that of other instances;
+    /// `None` when there was no request.
     #[cfg(feature = "hdr-v2")]
-    pub hdr_v2: String,
+    pub hdr_v2: Option<String>,
 }
 
 pub(super) fn of(requests: &Requests, apdex_target: Duration, now: Instant) -> Performance {
@@ -123,6 +124,6 @@ fn latency(seen: &Distribution, apdex_target: Duration) -> Latency {
         max_ms: seen.max().map(millis),
         apdex: seen.apdex(nanos(apdex_target) / 1000),
         #[cfg(feature = "hdr-v2")]
-        hdr_v2: seen.to_hdr_v2(),
+        hdr_v2: (seen.count() > 0).then(|| seen.to_hdr_v2()),
     }
 }
