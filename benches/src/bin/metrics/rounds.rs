@@ -7,8 +7,10 @@ use buttress_benches::time::{Stretch, alone, both, least, median};
 const RECORDS: usize = 1 << 15;
 const WARM_UP: usize = 1 << 13;
 const ROUNDS: usize = 25;
+/// Of a round of two threads, both of which have to be left alone at the same time: less than a millisecond.
+const RECORDS_OF_TWO: usize = 1 << 12;
 /// Rounds of two threads that are tried for those that overlap.
-const TRIES: usize = 100;
+const TRIES: usize = 400;
 
 /// Nanoseconds of a record.
 #[derive(Clone, Copy, Debug)]
@@ -39,7 +41,7 @@ pub fn two_threads(subjects: &[Box<dyn Subject>]) -> Vec<Option<Figures>> {
     let mut rounds = vec![Vec::new(); subjects.len()];
     for _ in 0..TRIES {
         for (rounds, subject) in rounds.iter_mut().zip(subjects).filter(|(rounds, _)| rounds.len() < ROUNDS) {
-            rounds.extend(both(subject.as_ref(), WARM_UP, RECORDS));
+            rounds.extend(both(subject.as_ref(), WARM_UP, RECORDS_OF_TWO));
         }
     }
     rounds.into_iter().map(|rounds| (rounds.len() >= 3).then(|| Figures::of(rounds))).collect()

@@ -84,7 +84,8 @@ impl Windows {
             }
             open.coarse(clock::now() + self.span.last());
             let (measured, newer) = open.windows.split_at(open.measured);
-            open.used = bytes(measured) + newer.iter().map(|window| window.bytes().max(EXPECTED)).sum::<usize>();
+            let newer: usize = newer.iter().map(|window| window.bytes().max(EXPECTED)).sum();
+            open.used = bytes(measured) + newer + bytes(self.shared.get());
         }
     }
 
@@ -141,6 +142,6 @@ fn coarsen(windows: &[Arc<SlidingWindow>]) -> bool {
     windows.iter().filter(|window| window.coarsen()).count() > 0
 }
 
-fn bytes(windows: &[Arc<SlidingWindow>]) -> usize {
-    windows.iter().map(|window| window.bytes()).sum()
+fn bytes<'a>(windows: impl IntoIterator<Item = &'a Arc<SlidingWindow>>) -> usize {
+    windows.into_iter().map(|window| window.bytes()).sum()
 }
