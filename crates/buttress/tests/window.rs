@@ -165,10 +165,15 @@ fn errors_and_the_share_of_the_satisfied_slide_with_the_rest() {
     window.record_error(5000);
     let seen = window.read(began);
     assert_eq!((seen.count(), seen.errors(), seen.error_ratio()), (10, 1, 0.1));
-    // Six satisfied, three tolerating, one too slow that failed as well.
-    assert_eq!(seen.apdex(100), Some(0.65));
+    // Six satisfied, three tolerating, one too slow that failed as well: it is frustrated once.
+    assert_eq!(seen.apdex(100), Some(0.75));
+    // Without the target's errors: whoever failed fast is not satisfied.
+    window.record_error(50);
+    window.record_error(300);
+    assert_eq!(window.read(began).apdex(100), Some((6.0 + 3.0 / 2.0) / 12.0));
     assert_eq!(seen.mean(), Some(680.0));
     window.tick(began);
+    assert_eq!(window.read(began).errors(), 3);
     let later = window.read(began + 60 * SECOND);
     assert_eq!((later.count(), later.errors(), later.apdex(100)), (0, 0, None));
 }

@@ -81,7 +81,7 @@ mod tests {
     fn every_value_lies_in_the_bucket_whose_bounds_hold_the_upper_end_of_its_own() {
         let counters = Counters::new(Precision::DEFAULT);
         let values = [0, 1, 2, 999, 1000, 50_000, 1_000_000, 60_000_000];
-        values.iter().for_each(|micros| counters.record(Shard::mine(), *micros, false));
+        values.iter().for_each(|micros| counters.record(Shard::mine(), *micros));
         let fine = FineBuckets::new(&counters, Measure::Time);
         assert_eq!((fine.count(), fine.zero_count), (8, 1));
         let base = 2_f64.powf(2_f64.powi(-fine.scale));

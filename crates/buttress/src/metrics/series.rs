@@ -119,7 +119,7 @@ impl<T: Default> HistogramSeries<T> {
         shard.add(cells.sum(), value);
         shard.add(cells.count(bucket), 1);
         if let Some(fine) = &self.fine {
-            fine.record(shard, measure.in_window(value), false);
+            fine.record(shard, measure.in_window(value));
         }
         if let Some((trace, unix_nanos)) = exemplar {
             self.offer(bucket, value, trace, unix_nanos);

@@ -122,6 +122,11 @@ impl Own {
         (shard != UNDECIDED && shard != Shard::SHARED.0).then_some(Self(shard))
     }
 
+    #[cfg(feature = "metrics")]
+    pub(crate) fn shard(self) -> Shard {
+        Shard(self.0)
+    }
+
     /// As [`Shard::add`].
     #[inline]
     pub(crate) fn add<W: Word>(self, word: &W, value: u64) {

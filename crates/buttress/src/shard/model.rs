@@ -11,7 +11,7 @@ use super::{Shard, Word};
 use {
     super::{Sharded, under_way},
     crate::clock,
-    crate::window::{Counters, Precision, Ring},
+    crate::window::{Counters, Outcomes, Precision, Ring},
     loom::sync::Mutex,
 };
 
@@ -31,29 +31,33 @@ pub(crate) fn check(model: impl Fn() + Sync + Send + 'static) {
 #[cfg(feature = "metrics")]
 fn what_is_recorded_is_read_once_and_never_lost() {
     check(|| {
-        let counters = Arc::new(Counters::<AtomicU64>::new(Precision::NONE));
+        let outcomes = Arc::new(Outcomes::<AtomicU64>::new(Counters::new(Precision::NONE)));
         // The words are made beforehand: that a `OnceLock` publishes what it holds is the standard library's promise.
-        OWN.into_iter().for_each(|shard| counters.record(shard, 5, true));
+        let record = |outcomes: &Outcomes<AtomicU64>, nth: usize| match nth {
+            0 => outcomes.record(OWN[0], 1, true),
+            _ => outcomes.record(OWN[1], 2, false),
+        };
+        (0..2).for_each(|nth| record(&outcomes, nth));
         let now = clock::now();
         let ring = Arc::new(Mutex::new(Ring::new(std::time::Duration::from_secs(60), now)));
-        let recorders: Vec<_> = OWN
-            .into_iter()
-            .map(|shard| {
-                let counters = Arc::clone(&counters);
-                thread::spawn(move || counters.record(shard, 5, true))
+        let recorders: Vec<_> = (0..2)
+            .map(|nth| {
+                let outcomes = Arc::clone(&outcomes);
+                thread::spawn(move || record(&outcomes, nth))
             })
             .collect();
         let ticker = thread::spawn({
-            let (counters, ring) = (Arc::clone(&counters), Arc::clone(&ring));
-            move || ring.lock().unwrap().tick(&counters.totals(), now)
+            let (outcomes, ring) = (Arc::clone(&outcomes), Arc::clone(&ring));
+            move || ring.lock().unwrap().tick(&outcomes.totals(), now)
         });
         let read = || {
             let ring = ring.lock().unwrap();
-            let totals = ring.read(counters.totals());
-            let count: u64 = totals.buckets.iter().sum();
-            assert!(totals.sum >= 5 * count, "a value that is counted is in the sum");
-            assert!(totals.errors >= count, "and among the errors");
-            count
+            let totals = ring.read(outcomes.totals());
+            // The bucket of each power of two holds one of the values.
+            let (failed, went_well) = (totals.buckets[1], totals.buckets[2]);
+            assert!(totals.sum >= failed + 2 * went_well, "a value that is counted is in the sum");
+            assert!(totals.errors[1] >= failed, "and among the errors");
+            failed + went_well
         };
         let first = read();
         let second = read();

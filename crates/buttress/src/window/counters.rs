@@ -7,7 +7,7 @@ use super::layout::{LARGEST, Precision};
 use super::room::Room;
 use crate::shard::{Own, Shard, Sharded, Word};
 
-/// Counts of values, with their sum and how many of them were errors.
+/// Counts of values, with their sum.
 ///
 /// Recording takes no lock, reads no clock, and never waits for who reads.
 pub(crate) struct Counters<W = AtomicU64> {
@@ -20,14 +20,12 @@ pub(crate) struct Counters<W = AtomicU64> {
 
 struct Counts<W> {
     sum: W,
-    errors: W,
     /// The buckets of each power of two.
     powers: Box<[OnceLock<Box<[W]>>]>,
 }
 
 struct Rounded<W> {
     sum: W,
-    errors: W,
     powers: Box<[W]>,
 }
 
@@ -40,9 +38,8 @@ pub(crate) struct Found<'a, W = AtomicU64> {
 
 impl<W: Word> Found<'_, W> {
     #[inline]
-    pub(crate) fn count(self, value: u64, is_error: bool) {
-        let Counts { sum, errors, .. } = self.counts;
-        count([sum, errors, self.bucket], value, 1, is_error, |word, value| self.own.add(word, value));
+    pub(crate) fn count(self, value: u64) {
+        count(&self.counts.sum, self.bucket, value, 1, |word, value| self.own.add(word, value));
     }
 }
 
@@ -50,9 +47,10 @@ impl<W: Word> Found<'_, W> {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Totals {
     pub(crate) sum: u64,
-    pub(crate) errors: u64,
     /// As long as the highest bucket needs that was ever used.
     pub(crate) buckets: Vec<u64>,
+    /// The errors among them.
+    pub(crate) errors: Vec<u64>,
 }
 
 impl<W: Word> Counters<W> {
@@ -69,16 +67,16 @@ impl<W: Word> Counters<W> {
         self.precision
     }
 
-    pub(crate) fn record(&self, shard: Shard, value: u64, is_error: bool) {
-        match shard.own().and_then(|own| self.find(own, value)) {
-            Some(found) => found.count(value, is_error),
-            None => self.record_first(shard, value, 1, is_error),
-        }
+    /// Of other values, with the same buckets, as long as there is the same room.
+    pub(super) fn another(&self) -> Self {
+        Self { room: self.room.clone(), ..Self::new(self.precision) }
     }
 
-    /// The same value so many times.
-    pub(crate) fn record_many(&self, shard: Shard, value: u64, times: u64) {
-        self.record_first(shard, value, times, false);
+    pub(crate) fn record(&self, shard: Shard, value: u64) {
+        match shard.own().and_then(|own| self.find(own, value)) {
+            Some(found) => found.count(value),
+            None => self.record_many(shard, value, 1),
+        }
     }
 
     /// Where this thread has counted such a value before.
@@ -90,19 +88,19 @@ impl<W: Word> Counters<W> {
         Some(Found { own, counts, bucket })
     }
 
+    /// The same value so many times; the longer way, on which there may be something to make first.
     #[cold]
     #[inline(never)]
-    fn record_first(&self, shard: Shard, value: u64, times: u64, is_error: bool) {
+    pub(crate) fn record_many(&self, shard: Shard, value: u64, times: u64) {
         let (power, part) = self.precision.place(value);
         let counts = self.counts(shard);
         match counts.and_then(|counts| Some((counts, self.parts(counts, power)?))) {
-            Some((Counts { sum, errors, .. }, parts)) => {
-                count([sum, errors, &parts[part]], value, times, is_error, |word, value| shard.add(word, value));
+            Some((Counts { sum, .. }, parts)) => {
+                count(sum, &parts[part], value, times, |word, value| shard.add(word, value));
             }
             None => {
-                let Rounded { sum, errors, powers } = self.rounded();
-                let words = [sum, errors, &powers[power]];
-                count(words, value, times, is_error, |word, value| Shard::SHARED.add(word, value));
+                let Rounded { sum, powers } = self.rounded();
+                count(sum, &powers[power], value, times, |word, value| Shard::SHARED.add(word, value));
             }
         }
     }
@@ -141,7 +139,7 @@ impl<W: Word> Counters<W> {
 
     fn rounded(&self) -> &Rounded<W> {
         let powers = || (0..self.powers()).map(|_| W::zero()).collect();
-        self.rounded.get_or_init(|| Rounded { sum: W::zero(), errors: W::zero(), powers: powers() })
+        self.rounded.get_or_init(|| Rounded { sum: W::zero(), powers: powers() })
     }
 
     /// Whether some of its values are known to the next power of two only.
@@ -174,11 +172,9 @@ impl<W: Word> Counters<W> {
         for (power, word) in rounded.iter().flat_map(|rounded| rounded.powers.iter().enumerate()) {
             totals.buckets[power * parts + parts - 1] += word.load(Ordering::Acquire);
         }
-        let exact = self.shards.iter().map(|Counts { sum, errors, .. }| (sum, errors));
-        for (sum, errors) in exact.chain(rounded.map(|Rounded { sum, errors, .. }| (sum, errors))) {
-            totals.sum = totals.sum.wrapping_add(sum.load(Ordering::Acquire));
-            totals.errors += errors.load(Ordering::Acquire);
-        }
+        // After the buckets, so that a value that is counted is in the sum.
+        let sums = self.shards.iter().map(|counts| &counts.sum).chain(rounded.map(|rounded| &rounded.sum));
+        totals.sum = sums.fold(0, |total, sum| total.wrapping_add(sum.load(Ordering::Acquire)));
         totals
     }
 
@@ -191,7 +187,7 @@ impl<W: Word> Counters<W> {
 
 impl<W: Word> Counts<W> {
     fn new(powers: usize) -> Self {
-        Self { sum: W::zero(), errors: W::zero(), powers: (0..powers).map(|_| OnceLock::new()).collect() }
+        Self { sum: W::zero(), powers: (0..powers).map(|_| OnceLock::new()).collect() }
     }
 
     /// Beyond itself.
@@ -202,11 +198,8 @@ impl<W: Word> Counts<W> {
 }
 
 #[inline]
-fn count<W>([sum, errors, bucket]: [&W; 3], value: u64, times: u64, is_error: bool, add: impl Fn(&W, u64)) {
-    // Before the bucket, so that who sees the value counted sees its sum and its error too.
+fn count<W>(sum: &W, bucket: &W, value: u64, times: u64, add: impl Fn(&W, u64)) {
+    // Before the bucket, so that who sees the value counted sees it in the sum too.
     add(sum, value.wrapping_mul(times));
-    if is_error {
-        add(errors, times);
-    }
     add(bucket, times);
 }

@@ -2,6 +2,7 @@ use std::time::Duration;
 
 use hdrhistogram::Histogram;
 
+use super::counters::Totals;
 use super::layout::{LARGEST, Precision};
 
 /// What was recorded: read from a [`SlidingWindow`](super::SlidingWindow).
@@ -9,23 +10,46 @@ use super::layout::{LARGEST, Precision};
 pub struct Distribution {
     precision: Precision,
     /// How many values lie in each bucket or below it.
-    up_to: Vec<u64>,
-    count: u64,
+    up_to: UpTo,
+    /// The errors among them.
+    errors: UpTo,
     sum: u64,
-    errors: u64,
     covers: Duration,
 }
 
-impl Distribution {
-    pub(crate) fn new(precision: Precision, mut buckets: Vec<u64>, sum: u64, errors: u64, covers: Duration) -> Self {
+/// Counts of each bucket and of all below it.
+#[derive(Clone, Debug, PartialEq)]
+struct UpTo(Vec<u64>);
+
+impl UpTo {
+    fn of(mut buckets: Vec<u64>) -> Self {
         let mut count = 0;
         for bucket in &mut buckets {
             count += *bucket;
             *bucket = count;
         }
-        // Whose bucket was not yet counted when this was read.
-        let errors = errors.min(count);
-        Self { precision, up_to: buckets, count, sum, errors, covers }
+        Self(buckets)
+    }
+
+    fn all(&self) -> u64 {
+        self.0.last().copied().unwrap_or(0)
+    }
+
+    fn at(&self, bucket: usize) -> u64 {
+        self.0.get(bucket).copied().unwrap_or_else(|| self.all())
+    }
+
+    fn merge(&mut self, other: &Self) {
+        let longer = self.0.len().max(other.0.len());
+        let all = self.all();
+        self.0.resize(longer, all);
+        self.0.iter_mut().enumerate().for_each(|(bucket, own)| *own += other.at(bucket));
+    }
+}
+
+impl Distribution {
+    pub(crate) fn new(precision: Precision, Totals { sum, buckets, errors }: Totals, covers: Duration) -> Self {
+        Self { precision, up_to: UpTo::of(buckets), errors: UpTo::of(errors), sum, covers }
     }
 
     /// Adds what another window of the same precision tells. Nothing happens when the precisions differ.
@@ -33,34 +57,31 @@ impl Distribution {
         if self.precision != other.precision {
             return;
         }
-        let longer = self.up_to.len().max(other.up_to.len());
-        self.up_to.resize(longer, self.count);
-        let others = other.up_to.iter().copied().chain(std::iter::repeat(other.count));
-        self.up_to.iter_mut().zip(others).for_each(|(own, others)| *own += others);
-        self.count += other.count;
+        self.up_to.merge(&other.up_to);
+        self.errors.merge(&other.errors);
         self.sum = self.sum.wrapping_add(other.sum);
-        self.errors += other.errors;
         self.covers = self.covers.max(other.covers);
     }
 
     /// How many values.
     pub fn count(&self) -> u64 {
-        self.count
+        self.up_to.all()
     }
 
     /// How many of them were errors.
     pub fn errors(&self) -> u64 {
-        self.errors
+        // Of some the value was not yet counted when this was read.
+        self.errors.all().min(self.count())
     }
 
     /// The errors among them, 0 to 1; 0 when there is nothing.
     pub fn error_ratio(&self) -> f64 {
-        if self.count == 0 { 0.0 } else { self.errors as f64 / self.count as f64 }
+        if self.count() == 0 { 0.0 } else { self.errors() as f64 / self.count() as f64 }
     }
 
     /// How many a second.
     pub fn rate(&self) -> f64 {
-        if self.covers.is_zero() { 0.0 } else { self.count as f64 / self.covers.as_secs_f64() }
+        if self.covers.is_zero() { 0.0 } else { self.count() as f64 / self.covers.as_secs_f64() }
     }
 
     /// How much time it tells of: the window, or less when it is younger; a tick more when the oldest tick is half out.
@@ -75,16 +96,17 @@ impl Distribution {
 
     /// The mean of all values, exact.
     pub fn mean(&self) -> Option<f64> {
-        (self.count > 0).then(|| self.sum as f64 / self.count as f64)
+        (self.count() > 0).then(|| self.sum as f64 / self.count() as f64)
     }
 
     /// The value that this part of all values does not exceed, 0 to 1: the upper end of its bucket, as with HdrHistogram.
     pub fn quantile(&self, quantile: f64) -> Option<u64> {
-        if self.count == 0 {
+        let count = self.count();
+        if count == 0 {
             return None;
         }
-        let rank = ((quantile.clamp(0.0, 1.0) * self.count as f64).ceil() as u64).clamp(1, self.count);
-        Some(self.precision.highest(self.up_to.partition_point(|up_to| *up_to < rank)))
+        let rank = ((quantile.clamp(0.0, 1.0) * count as f64).ceil() as u64).clamp(1, count);
+        Some(self.precision.highest(self.up_to.0.partition_point(|up_to| *up_to < rank)))
     }
 
     /// The largest value: the upper end of its bucket.
@@ -95,19 +117,18 @@ impl Distribution {
     /// Apdex: the satisfied (up to `target`) and half of the tolerating (up to four times that), as a part of all. Errors
     /// count as frustrated. (Application Performance Index, specification 1.1.)
     pub fn apdex(&self, target: u64) -> Option<f64> {
-        if self.count == 0 {
-            return None;
-        }
-        let up_to = |value| self.up_to.get(self.precision.index(value)).copied().unwrap_or(self.count);
-        let (satisfied, tolerating) = (up_to(target), up_to(target.saturating_mul(4)));
-        let score = (satisfied as f64 + tolerating as f64) / 2.0;
-        // Which of them failed is not known: they are taken for the fast ones, which makes the index rather too low.
-        Some(((score - self.errors as f64) / self.count as f64).max(0.0))
+        let without_error = |value| {
+            let bucket = self.precision.index(value);
+            self.up_to.at(bucket).saturating_sub(self.errors.at(bucket)) as f64
+        };
+        // Who is satisfied is among those up to four times the target as well.
+        let score = (without_error(target) + without_error(target.saturating_mul(4))) / 2.0;
+        (self.count() > 0).then(|| score / self.count() as f64)
     }
 
     /// Upper end and count of each bucket that is not empty, lowest first.
     pub fn buckets(&self) -> impl Iterator<Item = (u64, u64)> {
-        let counts = self.up_to.iter().scan(0, |before, up_to| Some(up_to - std::mem::replace(before, *up_to)));
+        let counts = self.up_to.0.iter().scan(0, |before, up_to| Some(up_to - std::mem::replace(before, *up_to)));
         let filled = counts.enumerate().filter(|(_, count)| *count > 0);
         filled.map(|(index, count)| (self.precision.highest(index), count))
     }

@@ -26,7 +26,7 @@
 //! | file | holds |
 //! |---|---|
 //! | `layout` | log-linear buckets, [`Precision`] |
-//! | `counters` | the buckets that are counted into, a copy for each thread |
+//! | `counters`, `outcomes` | the buckets that are counted into, a copy for each thread; those of errors apart |
 //! | `ring` | the differences that make up the window |
 //! | `room` | how many bytes the buckets of several windows may take |
 //! | `distribution` | what is read: quantiles, mean, Apdex |
@@ -34,6 +34,7 @@
 mod counters;
 mod distribution;
 mod layout;
+mod outcomes;
 mod ring;
 mod room;
 
@@ -44,9 +45,10 @@ use std::time::Duration;
 use crate::clock::{self, Instant};
 use crate::shard::{Own, Shard};
 
-pub(crate) use counters::{Counters, Found, Totals};
+pub(crate) use counters::Counters;
 pub use distribution::Distribution;
 pub use layout::{Precision, PrecisionError};
+pub(crate) use outcomes::{FoundOutcome, Outcomes};
 pub(crate) use ring::Ring;
 pub(crate) use room::Room;
 
@@ -111,7 +113,7 @@ impl std::error::Error for SpanError {}
 /// The distribution of what was recorded in the last minutes.
 pub struct SlidingWindow {
     span: Span,
-    counters: Counters,
+    outcomes: Outcomes,
     // Of readers and the ticker; who records never touches it.
     ring: Mutex<Ring>,
 }
@@ -129,7 +131,7 @@ impl SlidingWindow {
     }
 
     fn of(span: Span, counters: Counters) -> Self {
-        Self { span, counters, ring: Mutex::new(Ring::new(span.last, clock::now())) }
+        Self { span, outcomes: Outcomes::new(counters), ring: Mutex::new(Ring::new(span.last, clock::now())) }
     }
 
     /// Counts a value; in microseconds, bytes, or whatever one likes. What is above `2^42` counts as that.
@@ -144,23 +146,23 @@ impl SlidingWindow {
 
     #[inline]
     pub(crate) fn count(&self, shard: Shard, value: u64, is_error: bool) {
-        self.counters.record(shard, value, is_error);
+        self.outcomes.record(shard, value, is_error);
     }
 
     pub(crate) fn count_many(&self, shard: Shard, value: u64, times: u64) {
-        self.counters.record_many(shard, value, times);
+        self.outcomes.all().record_many(shard, value, times);
     }
 
     /// Where this thread has counted such a value before.
     #[inline]
-    pub(crate) fn find(&self, own: Own, value: u64) -> Option<Found<'_>> {
-        self.counters.find(own, value)
+    pub(crate) fn find(&self, own: Own, value: u64) -> Option<FoundOutcome<'_>> {
+        self.outcomes.find(own, value)
     }
 
     /// Stores what has moved since the tick before. Late and early ticks lose nothing.
     pub fn tick(&self, now: Instant) {
         let mut ring = self.ring();
-        ring.tick(&self.counters.totals(), now);
+        ring.tick(&self.outcomes.totals(), now);
     }
 
     /// What was recorded in the window that ends now.
@@ -168,15 +170,14 @@ impl SlidingWindow {
     /// Any number of readers may read at any time; none takes anything from another.
     pub fn read(&self, now: Instant) -> Distribution {
         let mut ring = self.ring();
-        let totals = self.counters.totals();
+        let totals = self.outcomes.totals();
         // Nobody ticked: better a late tick than a window that grows.
         if ring.since_tick(now) >= 2 * self.span.tick {
             ring.tick(&totals, now);
         }
         ring.forget(now);
         let covers = ring.covers(now);
-        let Totals { sum, errors, buckets } = ring.read(totals);
-        Distribution::new(self.counters.precision(), buckets, sum, errors, covers)
+        Distribution::new(self.outcomes.all().precision(), ring.read(totals), covers)
     }
 
     /// Tells time apart half as finely, to save memory. False when there is nothing more to save.
@@ -185,12 +186,12 @@ impl SlidingWindow {
     }
 
     pub(crate) fn is_rounded(&self) -> bool {
-        self.counters.is_rounded()
+        self.outcomes.is_rounded()
     }
 
     /// Memory in use.
     pub fn bytes(&self) -> usize {
-        size_of::<Self>() + self.counters.bytes() + self.ring().bytes()
+        size_of::<Self>() + self.outcomes.bytes() + self.ring().bytes()
     }
 
     fn ring(&self) -> MutexGuard<'_, Ring> {

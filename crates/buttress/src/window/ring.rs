@@ -27,9 +27,10 @@ struct Delta {
 #[derive(Default)]
 struct Packed {
     sum: u64,
-    errors: u64,
     /// Pairs of variable-length numbers: empty buckets to step over, and the count of the next.
     buckets: Box<[u8]>,
+    /// As the buckets; mostly empty.
+    errors: Box<[u8]>,
 }
 
 impl Ring {
@@ -47,7 +48,7 @@ impl Ring {
         let mut moved = totals.clone();
         self.at_tick.take_from(&mut moved);
         let counts = Packed::of(&moved);
-        if !counts.buckets.is_empty() || counts.errors > 0 {
+        if counts.bytes() > 0 {
             self.deltas.push_back(Delta { from: self.ticked, to: now, counts });
             self.at_tick = Packed::of(totals);
         }
@@ -94,15 +95,19 @@ impl Ring {
     }
 
     pub(crate) fn bytes(&self) -> usize {
-        let deltas: usize = self.deltas.iter().map(|delta| delta.counts.buckets.len()).sum();
-        let packed = self.base.buckets.len() + self.at_tick.buckets.len();
-        self.deltas.capacity() * size_of::<Delta>() + deltas + packed
+        let deltas: usize = self.deltas.iter().map(|delta| delta.counts.bytes()).sum();
+        self.deltas.capacity() * size_of::<Delta>() + deltas + self.base.bytes() + self.at_tick.bytes()
     }
 }
 
 impl Packed {
     fn of(totals: &Totals) -> Self {
-        Self { sum: totals.sum, errors: totals.errors, buckets: packed(&totals.buckets) }
+        Self { sum: totals.sum, buckets: packed(&totals.buckets), errors: packed(&totals.errors) }
+    }
+
+    /// Beyond itself.
+    fn bytes(&self) -> usize {
+        self.buckets.len() + self.errors.len()
     }
 
     fn unpacked(&self) -> Totals {
@@ -113,20 +118,21 @@ impl Packed {
 
     fn add_to(&self, totals: &mut Totals) {
         totals.sum = totals.sum.wrapping_add(self.sum);
-        totals.errors += self.errors;
-        for (index, count) in pairs(&self.buckets) {
-            if totals.buckets.len() <= index {
-                totals.buckets.resize(index + 1, 0);
+        for (packed, buckets) in [(&self.buckets, &mut totals.buckets), (&self.errors, &mut totals.errors)] {
+            for (index, count) in pairs(packed) {
+                if buckets.len() <= index {
+                    buckets.resize(index + 1, 0);
+                }
+                buckets[index] += count;
             }
-            totals.buckets[index] += count;
         }
     }
 
     /// From counts that these are a part of.
     fn take_from(&self, totals: &mut Totals) {
         totals.sum = totals.sum.wrapping_sub(self.sum);
-        totals.errors -= self.errors;
         pairs(&self.buckets).for_each(|(index, count)| totals.buckets[index] -= count);
+        pairs(&self.errors).for_each(|(index, count)| totals.errors[index] -= count);
     }
 }
 
