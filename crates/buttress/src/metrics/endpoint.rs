@@ -19,7 +19,7 @@ use super::export::{Exposition, Format};
 /// | Path | Answer |
 /// |---|---|
 /// | `/metrics` | the metrics for Prometheus |
-/// | `/internal/metrics` | the same, where that is [turned on](Self::internal) |
+/// | `/internal/metrics` | the same, where that is [turned on](Self::internal); of a `Telemetry` by `BUTTRESS_METRICS_INTERNAL` |
 /// | `/diagnostics/metrics` | a summary as JSON: requests, latencies, cache, event loop, websockets |
 /// | `/diagnostics/performance` | every route, the process and its runtime, as JSON |
 ///

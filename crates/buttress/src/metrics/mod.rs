@@ -32,6 +32,8 @@
 //! # }
 //! ```
 //!
+//! Labels are arrays of pairs, or structs of one's own: see [`Labels`](trait@Labels), which can be derived (feature `derive`).
+//!
 //! # What is recorded of requests
 //!
 //! Of servers; of clients the same with `client` for `server`, `server.address` and `server.port`, and without route. Names,
