@@ -203,10 +203,14 @@ fn collect<'a>(members: impl Iterator<Item = &'a [u8]>) -> Option<HeaderValue> {
     let mut out = BytesMut::new();
     let mut count = 0;
     for member in members {
+        // No other fits, whatever is in it.
+        if count == Baggage::MAX_MEMBERS {
+            break;
+        }
         let Some(rest) = checked(member) else { continue };
         let before = out.len();
         // Bounds what may be allocated: a member that cannot fit is not even encoded.
-        if count == Baggage::MAX_MEMBERS || before + member.len() > Baggage::MAX_LENGTH {
+        if before + member.len() > Baggage::MAX_LENGTH {
             continue;
         }
         if before > 0 {
