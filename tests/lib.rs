@@ -20,7 +20,7 @@ use buttress::classify::{Ending, GrpcCode, How, Outcome};
 use buttress::context::{self, TraceId};
 use buttress::observe::{End, Exchange, Observe, Probe};
 use bytes::Bytes;
-use http::{HeaderMap, Request, response};
+use http::{HeaderMap, Request, Response};
 use http_body::{Body, Frame, SizeHint};
 use tokio::sync::watch;
 use tokio::time::Sleep;
@@ -190,7 +190,7 @@ impl<B> Observe<B> for Recorder {
 pub struct RecordingProbe(Recorder);
 
 impl Probe for RecordingProbe {
-    fn head(&mut self, _head: &mut response::Parts, _exchange: &mut Exchange) {
+    fn head<R>(&mut self, _response: &mut Response<R>, _exchange: &mut Exchange) {
         self.0.note("head");
     }
 

@@ -1,6 +1,7 @@
 //! From our spans to OpenTelemetry's.
 
 use std::str::FromStr;
+use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use buttress::context::{Key, TraceContext, TraceState, Value};
@@ -104,7 +105,10 @@ fn attribute(value: &Value) -> opentelemetry::Value {
         Value::Bool(value) => (*value).into(),
         Value::I64(value) => (*value).into(),
         Value::F64(value) => (*value).into(),
-        Value::Text(value) => value.clone().into(),
+        Value::Text(text) => match text.as_static() {
+            Some(text) => text.into(),
+            None => opentelemetry::Value::String(Arc::<str>::from(text.clone()).into()),
+        },
         Value::Texts(values) => {
             opentelemetry::Value::Array(Array::String(values.iter().cloned().map(StringValue::from).collect()))
         }

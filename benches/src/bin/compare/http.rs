@@ -129,13 +129,17 @@ impl Asked {
 
     fn warm_up(&mut self, requests: &[Vec<u8>]) {
         self.connections.saturate(requests, 2 * MANY);
+        self.child.ask("settle");
     }
 
     fn round(&mut self, requests: &[Vec<u8>]) {
         let (processor, exported) = (self.child.ask("processor"), self.child.ask("exported"));
         let wall = self.connections.saturate(requests, MANY).as_secs_f64();
+        // What was put off belongs to these requests.
+        self.child.ask("settle");
         let processor = self.child.ask("processor") - processor;
         let mut latencies = self.connections.latencies(requests, FEW, EVERY);
+        self.child.ask("settle");
         let exported = self.child.ask("exported") - exported;
         latencies.sort();
         let p99 = latencies[FEW * 99 / 100].as_secs_f64();

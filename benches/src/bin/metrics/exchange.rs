@@ -63,7 +63,7 @@ impl<'h, 'a, B> Observe<B> for &'h Hold<'a> {
 }
 
 impl Probe for HoldProbe<'_, '_> {
-    fn head(&mut self, _head: &mut response::Parts, exchange: &mut Exchange) {
+    fn head<R>(&mut self, _response: &mut Response<R>, exchange: &mut Exchange) {
         exchange.head_at = self.0.shape.has_head.then_some(exchange.started);
         exchange.context = self.0.shape.context.clone();
         if let Some(work) = self.0.head.take() {

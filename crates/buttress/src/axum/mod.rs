@@ -21,7 +21,7 @@ mod extract;
 #[cfg(all(feature = "websocket", feature = "trace"))]
 mod websocket;
 
-use http::{Request, response};
+use http::{Request, Response};
 use tower_layer::Layer;
 
 pub use extract::NoContext;
@@ -69,9 +69,9 @@ impl<B> Observe<B> for RouteLayer {
 pub struct RouteProbe(Option<Route>);
 
 impl Probe for RouteProbe {
-    fn head(&mut self, head: &mut response::Parts, _exchange: &mut Exchange) {
+    fn head<R>(&mut self, response: &mut Response<R>, _exchange: &mut Exchange) {
         if let Some(route) = self.0.take() {
-            head.extensions.insert(route);
+            response.extensions_mut().insert(route);
         }
     }
 

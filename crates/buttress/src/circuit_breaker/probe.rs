@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use http::response;
+use http::Response;
 
 use super::{CallResult, Permit, Refused};
 use crate::hint::Hint;
@@ -49,13 +49,13 @@ impl PermitProbe {
 impl Said {
     /// Apart, so that most answers are passed in a few steps.
     #[inline(never)]
-    fn by(head: &response::Parts, is_grpc: bool) -> Self {
-        if head.extensions.get::<Refused>().is_some() {
+    fn by<R>(response: &Response<R>, is_grpc: bool) -> Self {
+        if response.extensions().get::<Refused>().is_some() {
             Self::Refused
         } else if is_grpc {
-            Self::of(Hint::of_grpc(&head.headers))
-        } else if head.status.is_server_error() || head.status.is_client_error() {
-            Self::of(Hint::of_http(&head.headers))
+            Self::of(Hint::of_grpc(response.headers()))
+        } else if response.status().is_server_error() || response.status().is_client_error() {
+            Self::of(Hint::of_http(response.headers()))
         } else {
             Self::Nothing
         }
@@ -75,10 +75,10 @@ impl Said {
 
 impl Probe for PermitProbe {
     #[inline]
-    fn head(&mut self, head: &mut response::Parts, exchange: &mut Exchange) {
+    fn head<R>(&mut self, response: &mut Response<R>, exchange: &mut Exchange) {
         // Most answers have nothing more to say.
-        if exchange.is_grpc || !head.status.is_success() || !head.extensions.is_empty() {
-            self.said = Said::by(head, exchange.is_grpc);
+        if exchange.is_grpc || !response.status().is_success() || !response.extensions().is_empty() {
+            self.said = Said::by(response, exchange.is_grpc);
         }
     }
 

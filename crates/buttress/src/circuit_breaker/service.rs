@@ -49,16 +49,10 @@ where
                 return ResponseFuture::refused(layer.refuse.clone(), rejected, is_grpc(request.headers()));
             }
         };
-        let mut watch = Watch::start(&layer.watch, &mut request, now, |observer, request, exchange| {
-            (PermitProbe::new(permit), observer.start(request, exchange))
-        });
-        let future;
-        if let Some(entered) = watch.enter() {
-            future = inner.call(request);
-            entered.leave();
-        } else {
-            future = watch.run(|| inner.call(request));
-        }
-        ResponseFuture::called(observe::ResponseFuture::new(future, Some(watch)))
+        let watch =
+            Watch::start(&layer.watch, &mut request, now, O::ASKS_FOR_HEADERS, |observer, request, exchange| {
+                (PermitProbe::new(permit), observer.start(request, exchange))
+            });
+        ResponseFuture::called(observe::ResponseFuture::calling(inner, request, watch))
     }
 }

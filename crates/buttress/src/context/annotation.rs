@@ -2,8 +2,9 @@
 
 use std::borrow::Cow;
 use std::fmt;
-use std::sync::{Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
+use super::text::Text;
 use crate::clock::Instant;
 
 /// The value of an attribute.
@@ -17,7 +18,7 @@ pub enum Value {
     /// A number.
     F64(f64),
     /// Text; cut at 256 characters when the span is finished.
-    Text(Cow<'static, str>),
+    Text(Text),
     /// Several texts, as OpenTelemetry asks for captured headers.
     Texts(Vec<String>),
 }
@@ -37,7 +38,7 @@ macro_rules! value_from {
 
 value_from! {
     bool => Bool, i64 => I64, i32 => I64, u32 => I64, u16 => I64, f64 => F64, f32 => F64,
-    &'static str => Text, String => Text, Cow<'static, str> => Text,
+    &'static str => Text, String => Text, Cow<'static, str> => Text, Arc<str> => Text, Text => Text,
 }
 
 impl From<u64> for Value {

@@ -6,7 +6,7 @@ use std::fmt;
 use bytes::{BufMut, BytesMut};
 use http::{HeaderMap, HeaderName, HeaderValue};
 
-use super::list;
+use super::list::{self, Class};
 
 pub(crate) static BAGGAGE: HeaderName = HeaderName::from_static("baggage");
 
@@ -173,12 +173,29 @@ fn passes_unchanged(value: &[u8]) -> bool {
     if value.len() > Baggage::MAX_LENGTH {
         return false;
     }
-    let mut count = 0;
-    let all_fine = value.split(|byte| *byte == b',').all(|member| {
-        count += 1;
-        checked(member).is_some_and(is_clean)
-    });
-    all_fine && count <= Baggage::MAX_MEMBERS
+    let mut rest = value;
+    for _ in 0..Baggage::MAX_MEMBERS {
+        let Some(length) = clean_member(rest) else { return false };
+        match rest.get(length) {
+            None => return true,
+            Some(_) => rest = &rest[length + 1..],
+        }
+    }
+    false
+}
+
+/// The length of the first member, if it can be sent as it is.
+fn clean_member(rest: &[u8]) -> Option<usize> {
+    // One pass over what nearly always comes: no space, property or escape.
+    let equals = TOKEN.run(rest);
+    if equals > 0 && rest.get(equals) == Some(&b'=') {
+        let length = equals + 1 + PLAIN.run(&rest[equals + 1..]);
+        if matches!(rest.get(length), None | Some(b',')) {
+            return Some(length);
+        }
+    }
+    let length = rest.iter().position(|byte| *byte == b',').unwrap_or(rest.len());
+    checked(&rest[..length]).is_some_and(is_clean).then_some(length)
 }
 
 /// The members that are well formed and fit the limits, as one header.
@@ -186,10 +203,14 @@ fn collect<'a>(members: impl Iterator<Item = &'a [u8]>) -> Option<HeaderValue> {
     let mut out = BytesMut::new();
     let mut count = 0;
     for member in members {
+        // No other fits, whatever is in it.
+        if count == Baggage::MAX_MEMBERS {
+            break;
+        }
         let Some(rest) = checked(member) else { continue };
         let before = out.len();
         // Bounds what may be allocated: a member that cannot fit is not even encoded.
-        if count == Baggage::MAX_MEMBERS || before + member.len() > Baggage::MAX_LENGTH {
+        if before + member.len() > Baggage::MAX_LENGTH {
             continue;
         }
         if before > 0 {
@@ -259,7 +280,7 @@ fn is_clean(rest: &[u8]) -> bool {
 fn is_encoded(bytes: &[u8]) -> bool {
     bytes.iter().enumerate().all(|(at, byte)| match byte {
         b'%' => is_escape(&bytes[at..]),
-        _ => is_baggage_octet(*byte),
+        _ => PLAIN.has(*byte),
     })
 }
 
@@ -269,26 +290,25 @@ fn is_escape(bytes: &[u8]) -> bool {
 
 /// RFC 9110 `token`, at least one character.
 fn is_token(key: &[u8]) -> bool {
-    !key.is_empty() && key.iter().all(|byte| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(byte))
+    !key.is_empty() && TOKEN.run(key) == key.len()
 }
 
-/// W3C `baggage-octet`: visible ASCII but `"` `,` `;` `\`.
-fn is_baggage_octet(byte: u8) -> bool {
-    matches!(byte, 0x21 | 0x23..=0x2b | 0x2d..=0x3a | 0x3c..=0x5b | 0x5d..=0x7e)
-}
+static TOKEN: Class = Class::new(b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789!#$%&'*+-.^_`|~");
+
+/// W3C `baggage-octet`, visible ASCII but `"` `,` `;` `\`, and no `%`, which begins an escape.
+static PLAIN: Class = Class::printable_but(b" \",;\\%");
 
 /// Escapes what must be escaped, and every `%`.
 fn percent_encode(bytes: &[u8], out: &mut BytesMut) {
     for &byte in bytes {
-        put_escaped(byte, byte != b'%' && is_baggage_octet(byte), out);
+        put_escaped(byte, PLAIN.has(byte), out);
     }
 }
 
 /// Escapes what must be escaped, and a `%` only where it starts no escape.
 fn recode(bytes: &[u8], out: &mut BytesMut) {
     for (at, &byte) in bytes.iter().enumerate() {
-        let plain = if byte == b'%' { is_escape(&bytes[at..]) } else { is_baggage_octet(byte) };
-        put_escaped(byte, plain, out);
+        put_escaped(byte, PLAIN.has(byte) || is_escape(&bytes[at..]), out);
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::future::Future;
+use std::mem::ManuallyDrop;
 use std::pin::Pin;
 use std::task::{self, Poll};
 
@@ -14,8 +15,10 @@ use super::TraceContext;
 use super::bridge::{self, ContextBridge};
 
 thread_local! {
-    static CURRENT: RefCell<Option<Context>> = const { RefCell::new(None) };
-    /// Whether the current context is sampled. Without a destructor: one look, where the context itself takes ten.
+    /// Never dropped: what is swapped in is swapped out again before its thread ends. So there is nothing to register and no
+    /// state to ask for, and threads that end may still log and drop requests.
+    static CURRENT: ManuallyDrop<RefCell<Option<Context>>> = const { ManuallyDrop::new(RefCell::new(None)) };
+    /// Whether the current context is sampled.
     static SAMPLED: Cell<bool> = const { Cell::new(false) };
 }
 
@@ -27,13 +30,13 @@ thread_local! {
 /// Remembers the span that was begun last on this thread, for who called the service that began it.
 #[cfg(all(feature = "trace", feature = "retry"))]
 pub(crate) fn note_recorded(trace: TraceContext) {
-    let _ = LAST_RECORDED.try_with(|last| last.set(Some(trace)));
+    LAST_RECORDED.set(Some(trace));
 }
 
 /// The span that was begun since it was last asked for.
 #[cfg(all(feature = "trace", feature = "retry"))]
 pub(crate) fn take_recorded() -> Option<TraceContext> {
-    LAST_RECORDED.try_with(Cell::take).ok().flatten()
+    LAST_RECORDED.take()
 }
 
 /// The context of the request or operation that is running here.
@@ -50,13 +53,7 @@ pub fn with_current<R>(look: impl FnOnce(Option<&Context>) -> R) -> R {
 
 /// Looks at the current context in its place; `look` may not enter, poll or drop a scope.
 pub(super) fn peek<R>(look: impl FnOnce(Option<&Context>) -> R) -> R {
-    // `try_with`: a thread that ends may still log or drop requests after its locals are gone.
-    let mut look = Some(look);
-    let mut look = |context: Option<&Context>| (look.take().expect("called once"))(context);
-    match CURRENT.try_with(|slot| look(slot.borrow().as_ref())) {
-        Ok(seen) => seen,
-        Err(_) => look(None),
-    }
+    CURRENT.with(|current| look(current.borrow().as_ref()))
 }
 
 /// The trace of the current context, if it is sampled.
@@ -75,10 +72,7 @@ pub(crate) fn is_sampled() -> bool {
 
 #[cfg(feature = "metrics")]
 fn trace_if_sampled() -> Option<TraceContext> {
-    let trace = |slot: &RefCell<Option<Context>>| {
-        slot.borrow().as_ref().filter(|context| context.is_sampled()).map(Context::trace)
-    };
-    CURRENT.try_with(trace).ok().flatten()
+    peek(|current| current.filter(|context| context.is_sampled()).map(Context::trace))
 }
 
 /// Runs `work` with the context of `slot` as the current one, and leaves the slot as it was.
@@ -150,9 +144,13 @@ pub(crate) fn swap_out(slot: &mut Option<Context>) {
 }
 
 fn swap(slot: &mut Option<Context>) {
-    let _ = CURRENT.try_with(|current| {
-        let current = &mut *current.borrow_mut();
-        std::mem::swap(current, slot);
+    CURRENT.with(|current| {
+        // Nobody looks at it now (see `peek`); a branch that panics would cost every caller a copy of what it holds.
+        let Ok(mut current) = current.try_borrow_mut() else {
+            debug_assert!(false, "whoever looks at the current context enters none");
+            return;
+        };
+        std::mem::swap(&mut *current, slot);
         SAMPLED.set(current.as_ref().is_some_and(Context::is_sampled));
     });
 }

@@ -17,6 +17,47 @@ pub(super) fn trim(mut bytes: &[u8]) -> &[u8] {
     bytes
 }
 
+/// What a byte may be part of: one look where ranges take several.
+pub(super) struct Class([bool; 256]);
+
+impl Class {
+    /// Of the bytes for which this holds.
+    pub(super) const fn new(bytes: &[u8]) -> Self {
+        let (mut of, mut at) = ([false; 256], 0);
+        while at < bytes.len() {
+            of[bytes[at] as usize] = true;
+            at += 1;
+        }
+        Self(of)
+    }
+
+    /// All visible ASCII characters and the space but these.
+    pub(super) const fn printable_but(bytes: &[u8]) -> Self {
+        let (mut of, mut byte) = ([false; 256], b' ');
+        while byte <= b'~' {
+            of[byte as usize] = true;
+            byte += 1;
+        }
+        let mut at = 0;
+        while at < bytes.len() {
+            of[bytes[at] as usize] = false;
+            at += 1;
+        }
+        Self(of)
+    }
+
+    #[inline]
+    pub(super) fn has(&self, byte: u8) -> bool {
+        self.0[usize::from(byte)]
+    }
+
+    /// How many bytes at the start belong to it.
+    #[inline]
+    pub(super) fn run(&self, bytes: &[u8]) -> usize {
+        bytes.iter().position(|byte| !self.has(*byte)).unwrap_or(bytes.len())
+    }
+}
+
 /// Joins members with `,`; `None` when there is none.
 pub(super) fn join<'a>(members: impl Iterator<Item = &'a [u8]> + Clone) -> Option<HeaderValue> {
     let length: usize = members.clone().map(|member| member.len() + 1).sum();

@@ -37,6 +37,7 @@ mod hex;
 mod id;
 mod list;
 mod log;
+mod text;
 mod traceparent;
 mod tracestate;
 
@@ -58,6 +59,7 @@ pub use log::ContextFormat;
 #[cfg(feature = "log")]
 pub use log::Correlated;
 pub use log::{LogFields, log_fields};
+pub use text::Text;
 pub use traceparent::{TraceContext, TraceFlags, TraceparentError};
 pub use tracestate::{TraceState, TraceStateError};
 

@@ -4,7 +4,7 @@ use std::fmt;
 
 use http::{HeaderMap, HeaderName, HeaderValue};
 
-use super::list;
+use super::list::{self, Class};
 
 pub(crate) static TRACESTATE: HeaderName = HeaderName::from_static("tracestate");
 
@@ -64,6 +64,9 @@ impl TraceState {
         };
         if values.next().is_some() {
             return Self::parse(headers.get_all(&TRACESTATE).iter().map(HeaderValue::as_bytes));
+        }
+        if first.len() <= Self::MAX_LENGTH && is_plain(first.as_bytes()) {
+            return Ok(Self(Some(first.clone())));
         }
         let members = Members::read([first.as_bytes()])?;
         if members.length() == first.len() && members.fits() {
@@ -201,27 +204,58 @@ impl<'a> Members<'a> {
     }
 }
 
+/// Whether these are members that differ in their keys, and nothing else: one pass over what nearly always comes. What is not
+/// plain need not be wrong.
+fn is_plain(mut rest: &[u8]) -> bool {
+    let (mut keys, mut count) = ([0; TraceState::MAX_MEMBERS], 0);
+    loop {
+        let (mut hash, mut equals) = (0_u32, 0);
+        while let Some(&byte) = rest.get(equals)
+            && KEY.has(byte)
+        {
+            hash = hash.wrapping_mul(31).wrapping_add(byte.into());
+            equals += 1;
+        }
+        let starts = rest.first().is_some_and(u8::is_ascii_alphanumeric);
+        if !starts || equals > TraceState::MAX_KEY || rest.get(equals) != Some(&b'=') {
+            return false;
+        }
+        let value = &rest[equals + 1..];
+        let end = VALUE.run(value);
+        // A space at the end is not part of it.
+        if !(1..=TraceState::MAX_VALUE).contains(&end) || value[end - 1] == b' ' {
+            return false;
+        }
+        // Keys that only look alike are told apart by whoever is more exact.
+        if count == keys.len() || keys[..count].contains(&hash) {
+            return false;
+        }
+        keys[count] = hash;
+        count += 1;
+        match value.get(end) {
+            None => return true,
+            Some(b',') => rest = &value[end + 1..],
+            Some(_) => return false,
+        }
+    }
+}
+
+static KEY: Class = Class::new(b"abcdefghijklmnopqrstuvwxyz0123456789_-*/@");
+static VALUE: Class = Class::printable_but(b",=");
+
 /// Key and value of one member, both checked.
 fn split(member: &[u8]) -> Result<(&[u8], &[u8]), TraceStateError> {
     let equals = member.iter().position(|byte| *byte == b'=').ok_or(TraceStateError::Key)?;
     let (key, value) = (&member[..equals], &member[equals + 1..]);
     let first_is_fine = matches!(key.first(), Some(b'a'..=b'z' | b'0'..=b'9'));
-    if !first_is_fine || key.len() > TraceState::MAX_KEY || !key.iter().all(is_key_byte) {
+    if !first_is_fine || key.len() > TraceState::MAX_KEY || KEY.run(key) < key.len() {
         return Err(TraceStateError::Key);
     }
-    let value_is_fine = !value.is_empty() && value.len() <= TraceState::MAX_VALUE && value.iter().all(is_value_byte);
+    let value_is_fine = !value.is_empty() && value.len() <= TraceState::MAX_VALUE && VALUE.run(value) == value.len();
     if !value_is_fine {
         return Err(TraceStateError::Value);
     }
     Ok((key, value))
-}
-
-fn is_key_byte(byte: &u8) -> bool {
-    matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'_' | b'-' | b'*' | b'/' | b'@')
-}
-
-fn is_value_byte(byte: &u8) -> bool {
-    matches!(byte, b' '..=b'~') && !matches!(byte, b',' | b'=')
 }
 
 /// Why a `tracestate` was dropped; the `traceparent` is kept.

@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use http::header::{CONTENT_TYPE, FORWARDED, HOST, UPGRADE};
-use http::{HeaderValue, Request, StatusCode, response};
+use http::{HeaderValue, Request, Response, StatusCode};
 use tower_layer::Layer;
 
 use super::registry::Registry;
@@ -145,6 +145,7 @@ impl<B> Observe<B> for RequestMetrics {
     type Probe = RequestMetricsProbe;
 
     const CHANGES_HEADERS: bool = false;
+    const ASKS_FOR_HEADERS: bool = true;
 
     fn start(&self, request: &mut Request<B>, exchange: &mut Exchange) -> RequestMetricsProbe {
         let config = Shard::mine().pick(&self.copies);
@@ -189,19 +190,19 @@ impl RequestMetricsProbe {
 }
 
 impl Probe for RequestMetricsProbe {
-    fn head(&mut self, head: &mut response::Parts, _exchange: &mut Exchange) {
+    fn head<R>(&mut self, response: &mut Response<R>, _exchange: &mut Exchange) {
         if self.config.requests.side() == Side::Client {
-            self.key.version = head.version;
-        } else if let Some(template) = Route::text_of(&head.extensions).filter(|_| !self.key.is_grpc) {
+            self.key.version = response.version();
+        } else if let Some(template) = Route::text_of(response.extensions()).filter(|_| !self.key.is_grpc) {
             self.key.route = self.config.requests.route(template);
         }
-        let content_type = headers::first(&head.headers, &CONTENT_TYPE).map(HeaderValue::as_bytes);
+        let content_type = headers::first(response.headers(), &CONTENT_TYPE).map(HeaderValue::as_bytes);
         let is_stream = content_type.is_some_and(|kind| kind.starts_with(b"text/event-stream"));
         if is_stream {
             self.stream = Some(Box::new(self.config.streams(StreamKind::Sse, self.key.route).open()));
         }
-        if head.status == StatusCode::SWITCHING_PROTOCOLS {
-            let protocol = head.headers.get(UPGRADE).map(|protocol| protocol.as_bytes());
+        if response.status() == StatusCode::SWITCHING_PROTOCOLS {
+            let protocol = response.headers().get(UPGRADE).map(|protocol| protocol.as_bytes());
             if protocol.is_some_and(|protocol| protocol.eq_ignore_ascii_case(b"websocket")) {
                 self.upgrade = StreamKind::Websocket;
             }

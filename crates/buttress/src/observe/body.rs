@@ -69,7 +69,14 @@ where
         let Some(watch) = this.watch else {
             return inner.poll_frame(cx);
         };
-        let polled = ready!(watch.run(|| inner.as_mut().poll_frame(cx)));
+        let polled;
+        if let Some(entered) = watch.enter() {
+            polled = inner.as_mut().poll_frame(cx);
+            entered.leave();
+        } else {
+            polled = watch.run_bridged(|| inner.as_mut().poll_frame(cx));
+        }
+        let polled = ready!(polled);
         if let Some(Ok(frame)) = &polled
             && !frame.is_trailers()
         {

@@ -1,11 +1,12 @@
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll};
 
-use http::Response;
+use http::{Request, Response};
 use http_body::Body;
 use pin_project_lite::pin_project;
+use tower_service::Service;
 
 use super::watch::Watch;
 use super::{ObservedBody, Probe};
@@ -45,6 +46,31 @@ impl<F, P: Probe, C: Classify> ResponseFuture<F, P, C> {
     pub(crate) fn new(inner: F, watch: Option<Watch<P, C>>) -> Self {
         Self { inner: Some(inner), watch }
     }
+
+    /// Calls the service in the exchange's context.
+    #[inline(always)]
+    pub(crate) fn calling<S, B>(service: &mut S, request: Request<B>, mut watch: Watch<P, C>) -> Self
+    where
+        S: Service<Request<B>, Future = F>,
+    {
+        // Two calls, and not one for both: a future that may come of either is moved once more, and futures are large.
+        let Some(entered) = watch.enter() else {
+            return Self::calling_bridged(service, request, watch);
+        };
+        let inner = service.call(request);
+        entered.leave();
+        Self { inner: Some(inner), watch: Some(watch) }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn calling_bridged<S, B>(service: &mut S, request: Request<B>, mut watch: Watch<P, C>) -> Self
+    where
+        S: Service<Request<B>, Future = F>,
+    {
+        let inner = watch.run_bridged(|| service.call(request));
+        Self { inner: Some(inner), watch: Some(watch) }
+    }
 }
 
 impl<F, R, E, P, C> Future for ResponseFuture<F, P, C>
@@ -79,20 +105,30 @@ where
     ) -> Poll<Answer<R, P, C, T>> {
         let this = self.project();
         let inner = this.inner.as_pin_mut().expect("only the destructor takes the future out");
-        let polled = match this.watch {
-            Some(watch) => ready!(watch.run(|| inner.poll(cx))),
-            None => ready!(inner.poll(cx)),
-        };
-        match polled {
-            Ok(response) => {
-                let (mut head, body) = response.into_parts();
-                // In its place: what is moved from here to the body is moved once.
-                if this.watch.as_mut().is_some_and(|watch| !watch.head(&mut head, &body)) {
+        // Looked at in its place, since each move of an answer and of a watch is a copy.
+        let mut polled;
+        match this.watch {
+            Some(watch) => {
+                if let Some(entered) = watch.enter() {
+                    polled = inner.poll(cx);
+                    entered.leave();
+                } else {
+                    polled = watch.run_bridged(|| inner.poll(cx));
+                }
+                if let Poll::Ready(Ok(response)) = &mut polled
+                    && !watch.head(response)
+                {
                     *this.watch = None;
                 }
-                Poll::Ready(Ok(Response::from_parts(head, ObservedBody::new(body, this.watch.take()))))
             }
-            Err(error) => {
+            None => polled = inner.poll(cx),
+        }
+        match polled {
+            Poll::Pending => Poll::Pending,
+            Poll::Ready(Ok(response)) => {
+                Poll::Ready(Ok(response.map(|body| ObservedBody::new(body, this.watch.take()))))
+            }
+            Poll::Ready(Err(error)) => {
                 if let Some(mut watch) = this.watch.take() {
                     watch.finish(&How::Failed(Fault::new(&error)));
                 }

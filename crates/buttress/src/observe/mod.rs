@@ -66,7 +66,7 @@ mod when;
 
 use std::fmt;
 
-use http::{Extensions, HeaderMap, Method, Request, StatusCode, Uri, Version, response};
+use http::{Extensions, HeaderMap, Method, Request, Response, StatusCode, Uri, Version};
 
 pub use crate::classify::{Ending, ErrorType, GrpcCode, Health, How, Outcome};
 use crate::context::Context;
@@ -97,6 +97,10 @@ pub trait Observe<B> {
     #[doc(hidden)]
     const CHANGES_HEADERS: bool = true;
 
+    /// Whether it asks the exchange which headers a request may have, which only this crate can.
+    #[doc(hidden)]
+    const ASKS_FOR_HEADERS: bool = false;
+
     /// A request has arrived. Whatever context is left in `exchange` is the current one for the inner service.
     fn start(&self, request: &mut Request<B>, exchange: &mut Exchange) -> Self::Probe;
 }
@@ -108,9 +112,9 @@ pub trait Probe {
     #[doc(hidden)]
     const READS_TIMES: bool = true;
 
-    /// The head of the answer passes by.
-    fn head(&mut self, head: &mut response::Parts, exchange: &mut Exchange) {
-        let _ = (head, exchange);
+    /// The head of the answer passes by; its body has not been read yet.
+    fn head<R>(&mut self, response: &mut Response<R>, exchange: &mut Exchange) {
+        let _ = (response, exchange);
     }
 
     /// A frame of the answer's body passes by, with so many bytes.

@@ -38,14 +38,7 @@ where
         if !self.layer.options.enabled {
             return ResponseFuture::new(self.inner.call(request), None);
         }
-        let mut watch = Watch::start(&self.layer, &mut request, clock::now(), O::start);
-        let future;
-        if let Some(entered) = watch.enter() {
-            future = self.inner.call(request);
-            entered.leave();
-        } else {
-            future = watch.run(|| self.inner.call(request));
-        }
-        ResponseFuture::new(future, Some(watch))
+        let watch = Watch::start(&self.layer, &mut request, clock::now(), O::ASKS_FOR_HEADERS, O::start);
+        ResponseFuture::calling(&mut self.inner, request, watch)
     }
 }

@@ -1,6 +1,6 @@
 //! Tuples of observers, and observers that may be absent. Of a tuple the first is outermost, so it starts first and sees head and end last.
 
-use http::{Request, response};
+use http::{Request, Response};
 
 use super::{End, Exchange, Observe, Present, Probe};
 
@@ -10,6 +10,7 @@ macro_rules! tuple {
             type Probe = ($($observer::Probe,)+);
 
             const CHANGES_HEADERS: bool = false $(|| $observer::CHANGES_HEADERS)+;
+            const ASKS_FOR_HEADERS: bool = false $(|| $observer::ASKS_FOR_HEADERS)+;
 
             #[inline]
             fn start(&self, request: &mut Request<B>, exchange: &mut Exchange) -> Self::Probe {
@@ -27,8 +28,8 @@ macro_rules! tuple {
             const READS_TIMES: bool = false $(|| $probe::READS_TIMES)+;
 
             #[inline]
-            fn head(&mut self, head: &mut response::Parts, exchange: &mut Exchange) {
-                $(self.$reverse.head(head, exchange);)+
+            fn head<T>(&mut self, response: &mut Response<T>, exchange: &mut Exchange) {
+                $(self.$reverse.head(response, exchange);)+
             }
 
             #[inline]
@@ -58,6 +59,7 @@ impl<B, O: Observe<B>> Observe<B> for Option<O> {
     type Probe = Option<O::Probe>;
 
     const CHANGES_HEADERS: bool = O::CHANGES_HEADERS;
+    const ASKS_FOR_HEADERS: bool = O::ASKS_FOR_HEADERS;
 
     #[inline]
     fn start(&self, request: &mut Request<B>, exchange: &mut Exchange) -> Self::Probe {
@@ -69,9 +71,9 @@ impl<P: Probe> Probe for Option<P> {
     const READS_TIMES: bool = P::READS_TIMES;
 
     #[inline]
-    fn head(&mut self, head: &mut response::Parts, exchange: &mut Exchange) {
+    fn head<R>(&mut self, response: &mut Response<R>, exchange: &mut Exchange) {
         if let Some(probe) = self {
-            probe.head(head, exchange);
+            probe.head(response, exchange);
         }
     }
 

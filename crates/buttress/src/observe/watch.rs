@@ -3,7 +3,7 @@
 use std::fmt;
 
 use http::header::CONTENT_LENGTH;
-use http::{Method, Request, StatusCode, response};
+use http::{HeaderMap, Method, Request, Response, StatusCode};
 use http_body::{Body, Frame};
 
 use super::layer::Options;
@@ -40,6 +40,7 @@ impl<P: Probe, C: Classify> Watch<P, C> {
         layer: &ObserveLayer<O, C>,
         request: &mut Request<B>,
         at: Instant,
+        asks_for_headers: bool,
         probe: impl FnOnce(&O, &mut Request<B>, &mut Exchange) -> P,
     ) -> Self {
         let Options { end_with_head, .. } = layer.options;
@@ -48,8 +49,11 @@ impl<P: Probe, C: Classify> Watch<P, C> {
             Method::CONNECT => Asked::Connect,
             _ => Asked::Other,
         };
-        let present = Present::of(request.headers());
-        let is_grpc = present.may_have(const { Present::names(&["content-type"]) }) && is_grpc(request.headers());
+        let present = if asks_for_headers { Present::of(request.headers()) } else { Present::UNKNOWN };
+        // gRPC is a POST (gRPC over HTTP/2, "Requests"), and few other requests are.
+        let is_grpc = *request.method() == Method::POST
+            && present.may_have(const { Present::names(&["content-type"]) })
+            && is_grpc(request.headers());
         let grpc = is_grpc.then_some(Grpc::UNANSWERED);
         let mut watch = Self {
             probe: None,
@@ -90,7 +94,7 @@ impl<P: Probe, C: Classify> Watch<P, C> {
 
     #[cold]
     #[inline(never)]
-    fn run_bridged<R>(&mut self, work: impl FnOnce() -> R) -> R {
+    pub(crate) fn run_bridged<R>(&mut self, work: impl FnOnce() -> R) -> R {
         let entered = Entered { watch: self, has_context: false };
         let result = context::enter(&mut entered.watch.exchange.context, work);
         entered.leave();
@@ -99,23 +103,24 @@ impl<P: Probe, C: Classify> Watch<P, C> {
 
     /// Shows the head to the probe; false when the exchange ended with it.
     #[inline]
-    pub(super) fn head<B: Body>(&mut self, head: &mut response::Parts, body: &B) -> bool {
+    pub(super) fn head<B: Body>(&mut self, response: &mut Response<B>) -> bool {
         let at = self.now();
         let Some(probe) = &mut self.probe else {
             return false;
         };
+        let status = response.status();
         self.exchange.head_at = Some(at);
-        self.status = Some(head.status);
+        self.status = Some(status);
         if self.grpc.is_some() {
-            self.grpc = Some(Grpc::of_head(head.status, &head.headers));
+            self.grpc = Some(Grpc::of_head(status, response.headers()));
         }
-        self.expected = body.size_hint().exact().or_else(|| content_length(head));
-        probe.head(head, &mut self.exchange);
-        if self.is_upgrade(head.status) {
+        self.expected = response.body().size_hint().exact().or_else(|| content_length(response.headers()));
+        probe.head(response, &mut self.exchange);
+        if self.is_upgrade(response.status()) {
             self.finish_at(&How::Upgraded, at);
             return false;
         }
-        if self.end_with_head || self.has_no_body(head.status) || body.is_end_stream() {
+        if self.end_with_head || self.has_no_body(response.status()) || response.body().is_end_stream() {
             self.finish_at(&How::Complete { trailers: None }, at);
             return false;
         }
@@ -243,6 +248,6 @@ impl<P: Probe, C: Classify> Drop for Entered<'_, P, C> {
     }
 }
 
-fn content_length(head: &response::Parts) -> Option<u64> {
-    head.headers.get(CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
+fn content_length(headers: &HeaderMap) -> Option<u64> {
+    headers.get(CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
 }

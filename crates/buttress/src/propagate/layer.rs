@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderName, HeaderValue, Request, response};
+use http::{HeaderMap, HeaderName, HeaderValue, Request, Response};
 use tower_layer::Layer;
 
 use super::correlation::{X_REQUEST_ID, X_SPAN_ID, X_TRACE_ID};
@@ -170,6 +170,7 @@ impl<B> Observe<B> for Propagate {
     type Probe = PropagateProbe;
 
     const CHANGES_HEADERS: bool = false;
+    const ASKS_FOR_HEADERS: bool = true;
 
     fn start(&self, request: &mut Request<B>, exchange: &mut Exchange) -> PropagateProbe {
         let config = &*self.config;
@@ -207,15 +208,15 @@ pub struct PropagateProbe {
 impl Probe for PropagateProbe {
     const READS_TIMES: bool = false;
 
-    fn head(&mut self, head: &mut response::Parts, exchange: &mut Exchange) {
+    fn head<R>(&mut self, response: &mut Response<R>, exchange: &mut Exchange) {
         let Some(context) = &exchange.context else {
             return;
         };
         if self.echo {
-            self.answer_ids(context, &mut head.headers);
+            self.answer_ids(context, response.headers_mut());
         }
         if self.server_timing {
-            head.headers.append(SERVER_TIMING, server_timing(&context.decided_trace()));
+            response.headers_mut().append(SERVER_TIMING, server_timing(&context.decided_trace()));
         }
     }
 

@@ -16,6 +16,11 @@ pub(super) struct Attributes {
 }
 
 impl Attributes {
+    /// With room for so many before it grows.
+    pub(super) fn with_capacity(count: usize) -> Self {
+        Self { list: Vec::with_capacity(count), ..Self::default() }
+    }
+
     pub(super) fn push(&mut self, key: impl Into<Key>, value: impl Into<Value>) {
         if self.list.len() < MAX_ATTRIBUTES {
             let value = self.bounded(value.into());
@@ -46,29 +51,41 @@ impl Attributes {
             Cow::Borrowed(_) => None,
             Cow::Owned(clean) => Some(clean),
         };
-        self.cut(clean.map_or(text, Cow::Owned))
+        let text = clean.map_or(text, Cow::Owned);
+        match self.cut(&text) {
+            Some(start) => Cow::Owned(start.to_owned()),
+            None => text,
+        }
     }
 
     fn bounded(&mut self, value: Value) -> Value {
         match value {
-            Value::Text(text) => Value::Text(self.cut(text)),
+            Value::Text(text) => match self.cut(&text) {
+                Some(start) => start.to_owned().into(),
+                None => Value::Text(text),
+            },
             Value::Texts(mut texts) => {
                 self.cut += u32::from(texts.len() > MAX_ATTRIBUTES);
                 texts.truncate(MAX_ATTRIBUTES);
-                Value::Texts(texts.into_iter().map(|text| self.cut(text.into()).into_owned()).collect())
+                texts.iter_mut().for_each(|text| {
+                    if let Some(length) = self.cut(text).map(str::len) {
+                        text.truncate(length);
+                    }
+                });
+                Value::Texts(texts)
             }
             other => other,
         }
     }
 
-    fn cut(&mut self, text: Cow<'static, str>) -> Cow<'static, str> {
-        match text.char_indices().nth(MAX_CHARACTERS) {
-            None => text,
-            Some((end, _)) => {
-                self.cut += 1;
-                Cow::Owned(text[..end].to_owned())
-            }
+    /// What is left of a text that is too long, counted.
+    fn cut<'a>(&mut self, text: &'a str) -> Option<&'a str> {
+        if text.len() <= MAX_CHARACTERS {
+            return None;
         }
+        let (end, _) = text.char_indices().nth(MAX_CHARACTERS)?;
+        self.cut += 1;
+        Some(&text[..end])
     }
 }
 

@@ -1,5 +1,7 @@
 //! What of a request is captured beyond the conventions: nothing that nobody asked for.
 
+use std::borrow::Cow;
+
 use http::{HeaderMap, HeaderName, HeaderValue};
 
 use crate::redact;
@@ -106,17 +108,20 @@ impl Capture {
         let values = headers.get_all(name).iter().map(|value| match (in_clear, sensitive) {
             (true, _) => String::from_utf8_lossy(value.as_bytes()).into_owned(),
             (false, true) => redact::REDACTED.to_owned(),
-            (false, false) => shown(value),
+            (false, false) => shown(value).into_owned(),
         });
         Captured { name: name.clone(), values: values.collect() }
     }
 }
 
 /// The text of a header without secrets.
-pub(super) fn shown(value: &HeaderValue) -> String {
+pub(super) fn shown(value: &HeaderValue) -> Cow<'_, str> {
     match value.is_sensitive() {
-        true => redact::REDACTED.to_owned(),
-        false => redact::text(&String::from_utf8_lossy(value.as_bytes())).into_owned(),
+        true => Cow::Borrowed(redact::REDACTED),
+        false => match std::str::from_utf8(value.as_bytes()) {
+            Ok(text) => redact::text(text),
+            Err(_) => Cow::Owned(redact::text(&String::from_utf8_lossy(value.as_bytes())).into_owned()),
+        },
     }
 }
 

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use http::header::{CONTENT_LENGTH, HOST, USER_AGENT};
-use http::{HeaderValue, Method, StatusCode, Uri, Version, response};
+use http::{HeaderValue, Method, Response, StatusCode, Uri, Version};
 
 use super::attributes::Attributes;
 use super::capture::{Capture, Captured, shown};
@@ -73,12 +73,12 @@ impl HttpExchange {
         }
     }
 
-    pub(super) fn head(&mut self, head: &response::Parts) {
-        self.response_version = Some(head.version);
-        if let Some(route) = Route::of(&head.extensions) {
+    pub(super) fn head<R>(&mut self, response: &Response<R>) {
+        self.response_version = Some(response.version());
+        if let Some(route) = Route::of(response.extensions()) {
             self.route = Some(route);
         }
-        self.captured_response = self.capture.of_response(&head.headers);
+        self.captured_response = self.capture.of_response(response.headers());
     }
 
     pub(super) fn end(&mut self, end: &End<'_>) {
@@ -128,33 +128,36 @@ impl HttpExchange {
             attributes.push("http.request.method_original", self.method.as_str().to_owned());
         }
         if is_server {
-            attributes.push("url.path", redact::text(self.uri.path()).into_owned());
-            attributes.push("url.scheme", self.scheme(config).to_owned());
+            attributes.push("url.path", Arc::<str>::from(redact::text(self.uri.path())));
+            attributes.push("url.scheme", scheme_text(self.scheme(config)));
             let query = self.uri.query().filter(|_| self.capture.query);
-            attributes.push_some("url.query", query.map(|query| redact::query(query).into_owned()));
+            attributes.push_some("url.query", query.map(|query| Arc::<str>::from(redact::query(query))));
         } else {
             attributes.push("url.full", self.full_url(config));
         }
         let route = self.route.as_ref().map(Route::as_str).filter(|_| is_server);
-        attributes.push_some("http.route", route.map(str::to_owned));
+        attributes.push_some("http.route", route.map(Arc::<str>::from));
         attributes.push_some("http.response.status_code", self.status.map(|status| status.as_u16()));
-        attributes.push_some("user_agent.original", self.user_agent.as_ref().filter(|_| is_server).map(shown));
+        attributes.push_some(
+            "user_agent.original",
+            self.user_agent.as_ref().filter(|_| is_server).map(|agent| Arc::<str>::from(shown(agent))),
+        );
         let method = method.unwrap_or(Cow::Borrowed("HTTP"));
         match route {
-            Some(route) => format!("{method} {route}").into(),
+            Some(route) => [&method, " ", route].concat().into(),
             None => method,
         }
     }
 
     fn describe_peers(&self, is_server: bool, config: &Config, attributes: &mut Attributes) {
         if let Some((address, port)) = self.server(config) {
-            attributes.push("server.address", address.to_owned());
+            attributes.push("server.address", Arc::<str>::from(address));
             attributes.push_some("server.port", port);
         }
         if is_server {
-            let peer = self.peer.map(|peer| peer.ip().to_string());
+            let peer = self.peer.map(|peer| Arc::<str>::from(peer.ip().to_string()));
             let forwarded = self.forwarded.as_ref().and_then(|forwarded| forwarded.client());
-            attributes.push_some("client.address", forwarded.map(str::to_owned).or_else(|| peer.clone()));
+            attributes.push_some("client.address", forwarded.map(Arc::<str>::from).or_else(|| peer.clone()));
             attributes.push_some("network.peer.address", peer);
             attributes.push_some("network.peer.port", self.peer.map(|peer| peer.port()));
             if self.capture.client_port && forwarded.is_none() {
@@ -205,6 +208,15 @@ impl HttpExchange {
         let (mark, query) = query.map_or(("", ""), |query| ("?", query));
         let url = format!("{scheme}://{}{}{mark}{query}", authority.unwrap_or(""), self.uri.path());
         redact::text(&url).into_owned()
+    }
+}
+
+/// Those that nearly all requests have are not copied.
+fn scheme_text(scheme: &str) -> Cow<'static, str> {
+    match scheme {
+        "http" => Cow::Borrowed("http"),
+        "https" => Cow::Borrowed("https"),
+        other => Cow::Owned(other.to_owned()),
     }
 }
 

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use http::{HeaderName, HeaderValue, Request, response};
+use http::{HeaderName, HeaderValue, Request, Response};
 use tower_layer::Layer;
 
 use super::capture::Capture;
@@ -207,6 +207,7 @@ impl<B> Observe<B> for Trace {
     type Probe = TraceProbe;
 
     const CHANGES_HEADERS: bool = false;
+    const ASKS_FOR_HEADERS: bool = true;
 
     fn start(&self, request: &mut Request<B>, exchange: &mut Exchange) -> TraceProbe {
         let config = &*self.config;
@@ -291,19 +292,19 @@ pub struct TraceProbe {
 }
 
 impl Probe for TraceProbe {
-    fn head(&mut self, head: &mut response::Parts, exchange: &mut Exchange) {
+    fn head<R>(&mut self, response: &mut Response<R>, exchange: &mut Exchange) {
         let Some(recording) = &mut self.recording else {
             return;
         };
         let Subject::Http(http, config) = &mut recording.subject else {
             return;
         };
-        http.head(head);
+        http.head(response);
         let Some(late) = config.late.as_ref().filter(|_| !recording.context.is_sampled()) else {
             return;
         };
         let at = exchange.head_at.unwrap_or(exchange.started);
-        if late.keeps(at - exchange.started, head.status.is_server_error(), at) {
+        if late.keeps(at - exchange.started, response.status().is_server_error(), at) {
             config.spans.count_kept_late();
             http.kept_late = true;
             recording.context.claim(true);
@@ -311,7 +312,7 @@ impl Probe for TraceProbe {
                 context.claim(true);
             }
             if recording.kind == SpanKind::Server {
-                head.headers.insert(X_TRACE_SAMPLED, HeaderValue::from_static("late"));
+                response.headers_mut().insert(X_TRACE_SAMPLED, HeaderValue::from_static("late"));
             }
         }
     }

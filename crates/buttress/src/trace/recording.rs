@@ -48,7 +48,7 @@ impl Recording {
     /// Builds what sinks are given; off the request path.
     pub(super) fn into_record(self) -> SpanRecord {
         let Finish { outcome, ending, error_type } = self.verdict;
-        let mut attributes = Attributes::default();
+        let mut attributes = Attributes::with_capacity(16);
         let mut name = match &self.subject {
             Subject::Http(exchange, config) => exchange.describe(self.kind, config, self.started, &mut attributes),
             Subject::Named { name, attributes: given } => {
@@ -112,7 +112,7 @@ fn describe_fields(context: &Context, attributes: &mut Attributes) {
     let Some(fields) = context.shared().map(|shared| &shared.fields) else {
         return;
     };
-    let shown = |field: &Option<HeaderValue>| field.as_ref().map(shown);
+    let shown = |field: &Option<HeaderValue>| field.as_ref().map(|value| shown(value).into_owned());
     let header = |field| shown(field).map(|text| Value::Texts(vec![text]));
     attributes.push_some("http.request.header.x-trace-id", header(&fields.correlation_id));
     attributes.push_some("http.request.header.x-request-id", header(&fields.request_id));

@@ -25,6 +25,9 @@ const TICK: Duration = Duration::from_millis(200);
 const RESYNC_TICKS: u32 = 300;
 /// What sinks are given at once.
 const BATCH: usize = 512;
+/// The thread that feeds the sinks is woken after so many: seldom enough to cost a request nothing, and often enough that it
+/// is soon done, since on a machine with few cores requests wait for it.
+const WAKE_AFTER: usize = 256;
 
 /// Takes finished spans: an exporter, a file.
 ///
@@ -65,6 +68,7 @@ pub struct Spans(Arc<Shared>);
 struct Shared {
     started: Started,
     queue: ArrayQueue<Box<Recording>>,
+    wake_after: u64,
     recorded: AtomicU64,
     dropped: AtomicU64,
     exported: AtomicU64,
@@ -116,6 +120,7 @@ impl Spans {
         Self(Arc::new(Shared {
             started: Started::new(),
             queue: ArrayQueue::new(queue.max(1)),
+            wake_after: (queue / 2).clamp(1, WAKE_AFTER) as u64,
             recorded: AtomicU64::new(0),
             dropped: AtomicU64::new(0),
             exported: AtomicU64::new(0),
@@ -197,10 +202,10 @@ impl Spans {
 
     pub(super) fn hand_over(&self, recording: Box<Recording>) {
         let shared = &*self.0;
-        shared.recorded.fetch_add(1, Relaxed);
+        let nth = shared.recorded.fetch_add(1, Relaxed) + 1;
         let sinks = shared.has_sinks.get();
         match (shared.queue.push(recording), sinks) {
-            (Ok(()), Some(feeder)) if shared.queue.len() == shared.queue.capacity() / 2 => feeder.unpark(),
+            (Ok(()), Some(feeder)) if nth.is_multiple_of(shared.wake_after) => feeder.unpark(),
             (Ok(()), _) => {}
             // Without sinks nobody drains but readers of the ring: the newest spans are worth more.
             (Err(recording), None) => drop(shared.queue.force_push(recording)),
