@@ -359,6 +359,31 @@ async fn the_size_of_a_request_is_what_was_read_of_it() {
     }
 }
 
+#[tokio::test]
+async fn sizes_of_requests_beyond_all_series_are_counted_together_and_those_of_grpc_not_at_all() {
+    let registry = Registry::with_config(MetricsConfig::default().max_series(1));
+    let layer = RequestBodySizeLayer::server(&registry);
+    let read = |mut request: Request<ScriptBody>, route: &'static str| {
+        request.extensions_mut().insert(Route::from_static(route));
+        let service = layer.layer(service_fn(async |request: Request<_>| {
+            let _ = http_body_util::BodyExt::collect(request.into_body()).await;
+            Ok::<_, Infallible>(Response::new(()))
+        }));
+        service.oneshot(request)
+    };
+    let post = || Request::post("/").body(ScriptBody::new(vec![Step::Data("abc")])).unwrap();
+    for route in ["/first", "/second", "/third"] {
+        read(post(), route).await.unwrap();
+    }
+    let mut grpc = post();
+    grpc.headers_mut().insert("content-type", "application/grpc".parse().unwrap());
+    read(grpc, "/grpc").await.unwrap();
+    let size = "http.server.request.body.size";
+    let of = |labels: &[_]| (count(&registry, size, labels), sum(&registry, size, labels));
+    assert_eq!((of(&[("http.route", "/first")]), of(&[("otel.metric.overflow", "true")])), ((1, 3.0), (2, 6.0)));
+    assert_eq!(of(&[]), (3, 9.0));
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_route_without_a_layer_counts_into_the_same_series() {
     let registry = Registry::new();

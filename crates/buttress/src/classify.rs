@@ -24,7 +24,9 @@ pub use code::ErrorCode;
 pub use fault::Fault;
 #[cfg(feature = "circuit-breaker")]
 pub(crate) use fault::REFUSED;
+#[cfg(feature = "retry")]
 pub(crate) use grpc::is_grpc;
+pub(crate) use grpc::is_grpc_request;
 pub use grpc::{Grpc, GrpcCode};
 #[cfg(feature = "circuit-breaker")]
 pub(crate) use wrapper::{Layered, Wrapper, know};

@@ -91,6 +91,15 @@ async fn of_several_content_types_the_first_counts() {
 }
 
 #[tokio::test]
+async fn grpc_is_a_post() {
+    for (method, is_grpc) in [("POST", true), ("GET", false)] {
+        let request = Request::builder().method(method).uri("/shop.Cart/AddItem");
+        let span = server(with(request, &[("content-type", "application/grpc")]), trailers("0")).await;
+        assert_eq!(attribute(&span, "rpc.method").is_some(), is_grpc, "{method}");
+    }
+}
+
+#[tokio::test]
 async fn grpc_is_told_by_its_content_type() {
     for (content_type, is_grpc) in [
         ("application/grpc", true),

@@ -8,7 +8,7 @@ use tower_service::Service;
 use super::probe::PermitProbe;
 use super::refuse::Fail;
 use super::{Choose, Circuit, CircuitBreakerLayer, Refuse, ResponseFuture};
-use crate::classify::{Classify, HttpClassifier, is_grpc};
+use crate::classify::{Classify, HttpClassifier, is_grpc_request};
 use crate::clock;
 use crate::observe::{self, Observe, ObservedBody, Watch};
 
@@ -46,7 +46,11 @@ where
         let permit = match layer.choose.admit(&request, now) {
             Ok(permit) => permit,
             Err(rejected) => {
-                return ResponseFuture::refused(layer.refuse.clone(), rejected, is_grpc(request.headers()));
+                return ResponseFuture::refused(
+                    layer.refuse.clone(),
+                    rejected,
+                    is_grpc_request(request.method(), request.headers()),
+                );
             }
         };
         let watch =

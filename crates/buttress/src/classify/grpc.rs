@@ -1,7 +1,7 @@
 use std::fmt;
 
 use http::header::CONTENT_TYPE;
-use http::{HeaderMap, HeaderValue, StatusCode};
+use http::{HeaderMap, HeaderValue, Method, StatusCode};
 
 use crate::headers;
 
@@ -147,6 +147,12 @@ impl Grpc {
 
 /// Whether a request is gRPC: `application/grpc`, alone or with a `+codec`, but not gRPC-Web.
 ///
+/// gRPC is a POST (gRPC over HTTP/2, "Requests"): whatever else names its content type is none, and is spared the look-up.
+#[inline]
+pub(crate) fn is_grpc_request(method: &Method, headers: &HeaderMap) -> bool {
+    *method == Method::POST && is_grpc(headers)
+}
+
 /// A request has one `content-type` (RFC 9110, section 8.3). Of several the first counts, as it does for tonic: what serves
 /// the request and what watches it shall not take it for different things.
 #[inline]

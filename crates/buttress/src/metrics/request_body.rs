@@ -11,7 +11,7 @@ use tower_service::Service;
 use super::layer::{Config, RequestMetricsLayer};
 use super::registry::Registry;
 use super::requests::Key;
-use crate::classify::is_grpc;
+use crate::classify::is_grpc_request;
 use crate::observe::{CountedBody, KnownMethods, Present, ReadEnd, RequestHead};
 
 /// Records `http.server.request.body.size` or `http.client.request.body.size`: the bytes that were read of each request,
@@ -98,8 +98,10 @@ where
     }
 
     fn call(&mut self, request: Request<B>) -> S::Future {
-        let key = || self.config.key_of(&RequestHead::of(&request), Present::UNKNOWN, is_grpc(request.headers()));
-        let watch = BodySize { config: Arc::clone(&self.config), key: self.enabled.then(key) };
+        // As of answers: sizes of gRPC are those of its messages, which nobody has looked at here.
+        let is_counted = self.enabled && !is_grpc_request(request.method(), request.headers());
+        let key = || self.config.key_of(&RequestHead::of(&request), Present::UNKNOWN, false);
+        let watch = BodySize { config: Arc::clone(&self.config), key: is_counted.then(key) };
         self.inner.call(request.map(|body| CountedBody::new(body, watch)))
     }
 }

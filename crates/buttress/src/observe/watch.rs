@@ -8,7 +8,7 @@ use http_body::{Body, Frame};
 
 use super::layer::Options;
 use super::{End, Exchange, Instant, ObserveLayer, Present, Probe};
-use crate::classify::{Classify, Fault, Grpc, How, Seen, Verdict, is_grpc};
+use crate::classify::{Classify, Fault, Grpc, How, Seen, Verdict, is_grpc_request};
 use crate::{clock, context};
 
 pub(crate) struct Watch<P: Probe, C: Classify> {
@@ -50,10 +50,8 @@ impl<P: Probe, C: Classify> Watch<P, C> {
             _ => Asked::Other,
         };
         let present = if asks_for_headers { Present::of(request.headers()) } else { Present::UNKNOWN };
-        // gRPC is a POST (gRPC over HTTP/2, "Requests"), and few other requests are.
-        let is_grpc = *request.method() == Method::POST
-            && present.may_have(const { Present::names(&["content-type"]) })
-            && is_grpc(request.headers());
+        let is_grpc = present.may_have(const { Present::names(&["content-type"]) })
+            && is_grpc_request(request.method(), request.headers());
         let grpc = is_grpc.then_some(Grpc::UNANSWERED);
         let mut watch = Self {
             probe: None,

@@ -8,7 +8,7 @@ use super::policy::{IDEMPOTENCY_KEY, is_idempotent};
 use super::replay_body::Source;
 use super::resend::Previous;
 use super::{Progress, tier};
-use crate::classify::is_grpc;
+use crate::classify::is_grpc_request;
 use crate::observe::RequestHead;
 
 /// A request that can be sent again, and how often it was.
@@ -96,6 +96,6 @@ impl Told {
             may_be_grpc |= *name == CONTENT_TYPE;
             has_key |= *name == IDEMPOTENCY_KEY;
         }
-        Self { grpc: may_be_grpc && *request.method == Method::POST && is_grpc(request.headers), harmless: has_key }
+        Self { grpc: may_be_grpc && is_grpc_request(request.method, request.headers), harmless: has_key }
     }
 }

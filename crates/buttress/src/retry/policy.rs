@@ -9,7 +9,7 @@ use http::{Extensions, HeaderMap, HeaderName, Method, Response, StatusCode, requ
 use super::error::is_rejection;
 use super::{DoNotRetry, Hint, RetryBudget, TimedOut};
 use crate::backoff::Backoff;
-use crate::classify::{Classify, Fault, Grpc, GrpcCode, How, Outcome, Seen, is_grpc};
+use crate::classify::{Classify, Fault, Grpc, GrpcCode, How, Outcome, Seen, is_grpc_request};
 use crate::observe::{RequestHead, When};
 use crate::random;
 
@@ -311,7 +311,7 @@ impl RetryPolicy {
     #[must_use]
     pub fn classify(self, classifier: impl Classify + Send + Sync + 'static) -> Self {
         self.failure(move |request, answer| {
-            let grpc = is_grpc(request.headers);
+            let grpc = is_grpc_request(request.method, request.headers);
             let seen = |how: &How<'_>, status, grpc| classifier.classify(&Seen { how, status, grpc }).outcome;
             let outcome = match answer {
                 Answer::Head { status, headers, .. } => {
@@ -332,7 +332,14 @@ impl RetryPolicy {
             Judged::Failed => return Decision::HandOut(Because::NotRepeatable),
             Judged::Chance(reason) => reason,
         };
-        if !self.repeatable(|| now.request, is_grpc(now.request.headers), is_harmless(&now.request)).covers(reason) {
+        if !self
+            .repeatable(
+                || now.request,
+                is_grpc_request(now.request.method, now.request.headers),
+                is_harmless(&now.request),
+            )
+            .covers(reason)
+        {
             return Decision::HandOut(Because::NotRepeatable);
         }
         let Progress { attempts, unprocessed } = now.progress;
@@ -372,7 +379,7 @@ impl RetryPolicy {
 
     /// What an answer is, whatever may be repeated.
     pub(super) fn judge(&self, request: &RequestHead<'_>, answer: &Answer<'_>) -> Judged {
-        let ours = judge_by_rule(is_grpc(request.headers), answer);
+        let ours = judge_by_rule(is_grpc_request(request.method, request.headers), answer);
         let custom = match &self.failure {
             Some(failure) if !matches!(ours, Judged::Marked(DoNotRetry::Rejected)) => failure(request, answer),
             _ => None,

@@ -8,7 +8,7 @@ use super::RetryPolicy;
 use super::budget::Ask;
 use super::policy::{Answer, Decision, Progress, Repeatable, Situation, is_harmless, is_success};
 use super::tier::{attempt_of, tell_attempt};
-use crate::classify::is_grpc;
+use crate::classify::is_grpc_request;
 use crate::observe::RequestHead;
 
 /// Tower clones the policy for each request, and polls; the decision is the same as that of this crate's layer.
@@ -26,7 +26,7 @@ where
     fn retry(&mut self, request: &mut Request<B>, result: &mut Result<Response<R>, E>) -> Option<Sleep> {
         let answer = match result {
             Ok(response) => {
-                if is_success(response, is_grpc(request.headers())) {
+                if is_success(response, is_grpc_request(request.method(), request.headers())) {
                     self.budget.succeeded();
                 }
                 Answer::of(response)
@@ -46,7 +46,7 @@ where
             self.budget.withdraw(ask).ok()?.sent();
         }
         self.progress.count(reason);
-        let grpc = is_grpc(request.headers());
+        let grpc = is_grpc_request(request.method(), request.headers());
         let attempt = attempt_of(request.headers()).saturating_add(1);
         tell_attempt(request.headers_mut(), attempt, grpc);
         Some(sleep(after))
@@ -54,7 +54,8 @@ where
 
     fn clone_request(&mut self, request: &Request<B>) -> Option<Request<B>> {
         let head = RequestHead::of(request);
-        (self.repeatable(|| head, is_grpc(head.headers), is_harmless(&head)) != Repeatable::No).then(|| request.clone())
+        (self.repeatable(|| head, is_grpc_request(head.method, head.headers), is_harmless(&head)) != Repeatable::No)
+            .then(|| request.clone())
     }
 }
 

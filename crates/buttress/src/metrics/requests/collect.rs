@@ -174,7 +174,7 @@ fn body_sizes(requests: &Requests, name: &'static str) -> FamilySnapshot {
 
 fn request_body_sizes(requests: &Requests, name: &'static str) -> FamilySnapshot {
     let bounds = Measure::Plain.bounds(&requests.config.size_buckets);
-    let series = requests.bodies.iter().map(|(_, series)| series);
+    let series = requests.bodies.iter().map(|(_, series)| series).chain(requests.bodies_beyond.get());
     let series = series.filter_map(|series| histogram(&series.labels, &series.size, &bounds, Measure::Plain)).collect();
     family(name, "Size of the requests' bodies, as they were read", "By", Kind::Histogram, series)
 }

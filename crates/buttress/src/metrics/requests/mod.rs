@@ -22,6 +22,8 @@ use http::Method;
 
 use super::buckets::nanos;
 use super::config::MetricsConfig;
+use super::family::OVERFLOW;
+use super::labels::Label;
 use super::measure::Measure;
 use super::overflow::Overflow;
 use super::snapshot::{FamilySnapshot, Overflowed};
@@ -75,6 +77,7 @@ pub(super) struct Requests {
     by_method: Table<u64, Arc<MethodSeries>>,
     by_route: Table<u64, Arc<RouteSeries>>,
     bodies: Table<u64, RequestBodySeries>,
+    bodies_beyond: OnceLock<RequestBodySeries>,
     beyond: OnceLock<Arc<ExchangeSeries>>,
     overflow: Overflow,
 }
@@ -105,6 +108,7 @@ impl Requests {
             by_method: Table::new(max_series),
             by_route: Table::new(2 * max_routes + 4),
             bodies: Table::new(max_series),
+            bodies_beyond: OnceLock::new(),
             beyond: OnceLock::new(),
             overflow: Overflow::default(),
         }
@@ -240,16 +244,20 @@ impl Requests {
         }
     }
 
-    /// Records how much was read of a request's body. What does not fit is not told apart, and not counted.
+    /// Records how much was read of a request's body. What does not fit is not told apart.
     pub(super) fn request_body(&self, key: &Key, bytes: u64) {
         let key = Key { version: http::Version::HTTP_11, ..*key };
         let packed = key.packed();
         let make = |_| (packed, RequestBodySeries::new(self.request_labels(&key), &self.config));
-        if let Some(series) = self.bodies.find_or_make(spread(packed), |known| *known == packed, make) {
-            series.size.record(Shard::mine(), bytes, Measure::Plain, None);
-        } else {
-            self.overflow.note("request body");
-        }
+        let found = self.bodies.find_or_make(spread(packed), |known| *known == packed, make);
+        let series = found.unwrap_or_else(|| self.bodies_beyond(&key));
+        series.size.record(Shard::mine(), bytes, Measure::Plain, None);
+    }
+
+    #[cold]
+    fn bodies_beyond(&self, key: &Key) -> &RequestBodySeries {
+        self.overflow.note(&super::labels::shown(&&*self.request_labels(key)));
+        self.bodies_beyond.get_or_init(|| RequestBodySeries::new(overflow_labels(), &self.config))
     }
 
     pub(super) fn exchange(&self, key: &Key) -> &Arc<ExchangeSeries> {
@@ -272,9 +280,8 @@ impl Requests {
     fn beyond(&self, key: &Key) -> &Arc<ExchangeSeries> {
         self.overflow.note(&super::labels::shown(&&*self.labels(key)));
         self.beyond.get_or_init(|| {
-            let labels = Arc::new([super::labels::Label::new(super::family::OVERFLOW, "true")]);
             let other = Key { route: Interned::OTHER, host: Interned::OTHER, method: KnownMethod::OTHER, ..*key };
-            Arc::new(ExchangeSeries::new(labels, None, self.by_method(&other), &self.config))
+            Arc::new(ExchangeSeries::new(overflow_labels(), None, self.by_method(&other), &self.config))
         })
     }
 
@@ -337,6 +344,10 @@ impl Requests {
     pub(super) fn routes(&self) -> impl Iterator<Item = &Arc<RouteSeries>> {
         self.by_route.iter().map(|(_, route)| route)
     }
+}
+
+fn overflow_labels() -> Arc<[Label]> {
+    Arc::new([Label::new(OVERFLOW, "true")])
 }
 
 /// Packed keys differ in few bits; the slots want all of them (folded multiplication, as wyhash and foldhash have it).
