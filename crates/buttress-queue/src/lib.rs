@@ -52,7 +52,7 @@ mod router;
 pub mod webhook;
 pub mod worker;
 
-pub use circuit::{CircuitLayer, Guarded};
+pub use circuit::{Anything, CircuitLayer, Deliveries, Guarded};
 pub use connectivity::Connectivity;
 pub use dead::{DeadFilter, DeadLetterView};
 #[cfg(feature = "sqlite")]

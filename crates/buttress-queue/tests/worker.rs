@@ -9,8 +9,7 @@ use std::time::Duration;
 use buttress::circuit_breaker::{CallResult, Circuit, CircuitConfig};
 use buttress::signal::Signal;
 use buttress_queue::{
-    CircuitLayer, Connectivity, DeadFilter, Delivery, EngineConfig, Job, JobState, Memory, Outcome, Pushed, Queue,
-    Router, Worker,
+    CircuitLayer, DeadFilter, Delivery, EngineConfig, Job, JobState, Memory, Outcome, Pushed, Queue, Router, Worker,
 };
 use support::{Running, counting, found, id, job, queue, second};
 use tokio::time::{Instant, sleep};
@@ -320,67 +319,6 @@ async fn dead_letters_are_replayed_no_faster_than_asked() {
     assert_eq!(queue.discard(&DeadFilter::default().reason_contains("not yet")).await.unwrap(), 50);
     let contents = queue.contents().await.unwrap();
     assert_eq!((contents.dead, contents.depths[0].waiting), (0, 50));
-}
-
-#[tokio::test(start_paused = true)]
-async fn offline_nothing_is_claimed_and_no_attempt_is_used() {
-    let queue = queue();
-    let up = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(false));
-    let (probed, asked) = (up.clone(), up.clone());
-    let connectivity = Connectivity::new("backend", move || std::future::ready(probed.load(SeqCst)));
-    let connectivity = connectivity.signals(queue.signals());
-    let mut signals = queue.signals().subscribe();
-    let (service, calls) = counting(move |_, _| {
-        let up = asked.load(SeqCst);
-        async move {
-            match up {
-                true => Ok(Outcome::Ack),
-                false => Err(std::io::Error::from(std::io::ErrorKind::ConnectionRefused).into()),
-            }
-        }
-    });
-    let worker = Worker::new(&queue, service).concurrency(10).max_attempts(2).backoff(second());
-    let running = Running::start(worker.connectivity(connectivity.clone()));
-    for number in 0..50 {
-        queue.push(job(&format!("job-{number}"))).await.unwrap();
-    }
-    sleep(Duration::from_secs(60)).await;
-    assert!(!connectivity.is_online());
-    let while_offline = calls.load(SeqCst);
-    assert!(while_offline <= 20, "{while_offline} calls");
-    up.store(true, SeqCst);
-    // Two probes, two seconds apart.
-    sleep(Duration::from_millis(4100)).await;
-    assert!(connectivity.is_online());
-    let told = [signals.next().await, signals.next().await].map(|signal| match signal {
-        Some(Signal::Connectivity { online, .. }) => online,
-        other => panic!("{other:?}"),
-    });
-    assert_eq!(told, [false, true]);
-    sleep(Duration::from_secs(20)).await;
-    for number in 0..50 {
-        let seen = found(&queue, &format!("job-{number}")).await;
-        assert_eq!((seen.state, seen.attempts), (JobState::Done, 0));
-    }
-    running.stop().await;
-}
-
-#[tokio::test(start_paused = true)]
-async fn back_online_it_begins_with_little() {
-    let queue = queue();
-    let connectivity = Connectivity::new("backend", async || true).ramp(Duration::from_secs(10));
-    (0..3).for_each(|_| connectivity.unreachable());
-    (0..2).for_each(|_| connectivity.reached());
-    let (service, calls) = counting(async |_, _| pending().await);
-    let running = Running::start(Worker::new(&queue, service).concurrency(11).connectivity(connectivity));
-    for number in 0..20 {
-        queue.push(job(&format!("job-{number}"))).await.unwrap();
-    }
-    for (after, expected) in [(500, 1), (1000, 2), (4000, 6), (6000, 11)] {
-        sleep(Duration::from_millis(after)).await;
-        assert_eq!(calls.load(SeqCst), expected);
-    }
-    running.kill().await;
 }
 
 #[tokio::test(start_paused = true)]

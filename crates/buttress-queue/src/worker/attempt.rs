@@ -170,7 +170,10 @@ impl Attempt<'_> {
         let connectivity = self.rules.connectivity.as_ref();
         match answer {
             Ok(Ok(outcome)) => {
-                connectivity.inspect(|connectivity| connectivity.reached());
+                // What was put off or is no job of this processor's has asked nobody.
+                if let (Some(connectivity), Outcome::Ack | Outcome::Retry { .. }) = (connectivity, &outcome) {
+                    connectivity.reached();
+                }
                 self.settled_as(outcome)
             }
             Ok(Err(error)) => match connectivity.filter(|connectivity| connectivity.is_unreachable(&*error)) {
