@@ -32,7 +32,7 @@
 //! | `webhook` (a feature) | webhooks: signed and delivered, received and verified |
 //! | `router` | [`Router`]: a processor for each type |
 //! | `dead` | dead letters: looked at, replayed, thrown away |
-//! | `health` | [`Queue::health`] |
+//! | `health`, `stats` | [`Queue::health`], [`Queue::stats`] |
 //! | `circuit` | [`CircuitLayer`]: claims nothing while a circuit is open |
 //! | [`connectivity`] | whether something can be reached |
 #![forbid(unsafe_code)]
@@ -48,6 +48,7 @@ pub mod job;
 mod meters;
 mod queue;
 mod router;
+mod stats;
 #[cfg(feature = "webhook")]
 pub mod webhook;
 pub mod worker;
@@ -64,4 +65,5 @@ pub use health::{Health, HealthLimits, HealthStatus};
 pub use job::{Delivery, Envelope, InvalidId, Job, JobId, JobState, Outcome, Priority, Pushed, Reason};
 pub use queue::{Handed, PushError, Queue};
 pub use router::Router;
+pub use stats::{Stats, TypeStats};
 pub use worker::{Drained, Worker};

@@ -19,6 +19,7 @@ use crate::delivered::Delivered;
 use crate::engine::{Admitted, Contents, Engine, EngineError, Entry, Found, Full};
 use crate::job::{Delivery, Envelope, Job, JobId, Outcome, Pushed, Trace};
 use crate::meters::Meters;
+use crate::stats::Flows;
 
 type BoxError = Box<dyn StdError + Send + Sync>;
 
@@ -52,6 +53,8 @@ pub(crate) struct Shared {
     full: AtomicBool,
     /// What was delivered without having been pushed.
     pub(crate) delivered: Delivered,
+    /// What goes through it here.
+    pub(crate) flows: Flows,
 }
 
 impl Queue {
@@ -255,7 +258,10 @@ impl Queue {
                 || matches!(&admitted, Admitted::New { evicted } if !evicted.is_empty()),
         );
         match admitted {
-            Admitted::New { .. } => Ok(Pushed::New(id.clone())),
+            Admitted::New { .. } => {
+                self.shared.flows.pushed(kind, *priority, entry.envelope.size());
+                Ok(Pushed::New(id.clone()))
+            }
             Admitted::Duplicate(state) => Ok(Pushed::Duplicate { id: id.clone(), state }),
             Admitted::Full(full) => Err(PushError::Full(full)),
         }

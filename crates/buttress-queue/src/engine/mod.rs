@@ -252,6 +252,11 @@ pub struct Depth {
 }
 
 impl Depth {
+    /// For how long the oldest could have been claimed.
+    pub(crate) fn age(&self, now: u64) -> Duration {
+        Duration::from_millis(self.oldest.map_or(0, |oldest| now.saturating_sub(oldest)))
+    }
+
     pub(crate) const fn none(kind: Arc<str>, priority: Priority) -> Self {
         Self { kind, priority, waiting: 0, delayed: 0, active: 0, bytes: 0, oldest: None }
     }

@@ -226,6 +226,8 @@ impl Attempt<'_> {
         if let Some(meters) = &self.rules.queue.meters {
             meters.processed(&self.envelope().kind, self.envelope().priority, name, took);
         }
+        let flows = &self.rules.queue.shared.flows;
+        flows.ended(&self.envelope().kind, self.envelope().priority, name, took.unwrap_or_default());
         settlement
     }
 
