@@ -128,7 +128,7 @@ async fn a_file_of_another_version_is_left_alone() {
     let error = folder.try_open().unwrap_err();
     assert!(matches!(error, EngineError::Failed(_)));
     let why = error.source().unwrap().to_string();
-    assert_eq!(why, "the file has version 7 of the queue's schema: this program knows 1");
+    assert_eq!(why, "the file has version 7 of the queue's schema: this program knows 2");
 }
 
 #[test]

@@ -101,12 +101,19 @@ pub struct EngineConfig {
     pub(crate) remember: Duration,
     pub(crate) ageing: Duration,
     pub(crate) keep_dead: Duration,
+    pub(crate) most_dead: Bound,
 }
 
 impl Default for EngineConfig {
     fn default() -> Self {
         const DAY: Duration = Duration::from_secs(24 * 3600);
-        Self { bounds: Bounds::default(), remember: DAY, ageing: Duration::from_secs(60), keep_dead: 30 * DAY }
+        Self {
+            bounds: Bounds::default(),
+            remember: DAY,
+            ageing: Duration::from_secs(60),
+            keep_dead: 30 * DAY,
+            most_dead: Bound { jobs: 100_000, bytes: 1 << 30 },
+        }
     }
 }
 
@@ -134,6 +141,13 @@ impl EngineConfig {
     /// For how long dead letters are kept. Thirty days by default; [`Duration::MAX`] for as long as nobody discards them.
     pub fn keep_dead(mut self, keep_dead: Duration) -> Self {
         self.keep_dead = keep_dead;
+        self
+    }
+
+    /// How many dead letters are kept: of more the oldest are thrown away, within seconds, by whoever works. 100,000 and 1 GiB
+    /// by default; [`Bound::NONE`] for as many as there are. Redis keeps them by their age alone.
+    pub fn most_dead(mut self, most_dead: Bound) -> Self {
+        self.most_dead = most_dead;
         self
     }
 }

@@ -25,6 +25,7 @@ pub(super) struct State {
     /// By when they are forgotten, then the order in which they came.
     done: BTreeMap<Place, JobId>,
     usage: [Usage; 4],
+    dead_usage: Usage,
     order: u64,
     tokens: u64,
 }
@@ -55,6 +56,7 @@ impl State {
             dead: BTreeSet::new(),
             done: BTreeMap::new(),
             usage: Default::default(),
+            dead_usage: Usage::default(),
             order: 0,
             tokens: 0,
         }
@@ -197,6 +199,7 @@ impl State {
         job.place.0 = now;
         let (priority, size) = (job.priority(), job.size());
         self.dead.insert((now, id.clone()));
+        self.dead_usage.add(size);
         self.give_back(priority, size);
     }
 
@@ -254,6 +257,7 @@ impl State {
             (job.attempts, job.crashes) = (0, 0);
             let (priority, size) = (job.priority(), job.size());
             self.dead.remove(&(job.place.0, id.clone()));
+            self.dead_usage.take(size);
             self.count(priority, size);
             self.queue_again(id, Some(now));
             replayed += 1;
@@ -264,8 +268,11 @@ impl State {
     pub(super) fn discard(&mut self, ids: &[JobId]) -> u64 {
         let before = self.dead.len();
         for id in ids {
-            if let Some(buried) = self.jobs.get(id).filter(|job| job.is_dead()).map(|job| job.place.0) {
+            if let Some((buried, size)) =
+                self.jobs.get(id).filter(|job| job.is_dead()).map(|job| (job.place.0, job.size()))
+            {
                 self.dead.remove(&(buried, id.clone()));
+                self.dead_usage.take(size);
                 self.jobs.remove(id);
             }
         }
@@ -277,9 +284,12 @@ impl State {
             self.forget_done();
         }
         let kept = now.saturating_sub(after(0, self.config.keep_dead));
-        while self.dead.first().is_some_and(|(buried, _)| *buried < kept) {
-            if let Some((_, id)) = self.dead.pop_first() {
-                self.jobs.remove(&id);
+        while self.dead.first().is_some_and(|(buried, _)| *buried < kept)
+            || !self.config.most_dead.holds(self.dead_usage)
+        {
+            let Some((_, id)) = self.dead.pop_first() else { break };
+            if let Some(job) = self.jobs.remove(&id) {
+                self.dead_usage.take(job.size());
             }
         }
     }

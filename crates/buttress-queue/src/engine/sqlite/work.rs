@@ -8,7 +8,7 @@ use super::super::{
     Admitted, Claimed, EngineConfig, EngineError, Entry, Full, Head, Lease, Room, Settlement, There, Usage, after,
     next_lane,
 };
-use super::read::find;
+use super::read::{self, find};
 use super::row::{Named, id, priority, rank, signed, unsigned};
 use crate::job::{JobId, Priority, Reason};
 
@@ -281,16 +281,32 @@ impl<'a> Work<'a> {
         // In the order in which they were done, which is that of their end but for a clock that was set back.
         const DONE: &str = "DELETE FROM done WHERE seq IN (SELECT seq FROM done ORDER BY seq LIMIT ?1)
             AND (until <= ?2 OR seq <= (SELECT MAX(seq) FROM done) - ?3)";
-        const DEAD: &str = "SELECT seq FROM jobs WHERE state = 2 AND time < ?1 ORDER BY time LIMIT ?2";
+        const EMPTY: &str = "DELETE FROM depths WHERE queued = 0 AND active = 0 AND dead = 0";
         let limit = signed(most as u64);
         let done = self.run(DONE, params![limit, signed(now), signed(self.config.bounds.most())])?;
+        let dead = self.forget_dead(limit, now)?;
+        self.run(EMPTY, ())?;
+        Ok(done == most || dead == most)
+    }
+
+    /// The oldest, as long as their time is over or there are too many.
+    fn forget_dead(&self, limit: i64, now: u64) -> rusqlite::Result<usize> {
+        const OLDEST: &str = "SELECT seq, time, size FROM jobs WHERE state = 2 ORDER BY time, id LIMIT ?1";
         let kept = now.saturating_sub(after(0, self.config.keep_dead));
-        let dead = self
-            .sql(DEAD)?
-            .query_map(params![signed(kept), limit], |row| row.get(0))?
-            .collect::<Result<Vec<i64>, _>>()?;
-        dead.iter().try_for_each(|&seq| self.remove(seq))?;
-        Ok(done == most || dead.len() == most)
+        let mut left = read::buried(self.connection)?;
+        let mut statement = self.sql(OLDEST)?;
+        let mut rows = statement.query([limit])?;
+        let mut forgotten = Vec::new();
+        while let Some(row) = rows.next()? {
+            if unsigned(row, 1)? >= kept && self.config.most_dead.holds(left) {
+                break;
+            }
+            left.take(unsigned(row, 2)?);
+            forgotten.push(row.get(0)?);
+        }
+        drop(rows);
+        forgotten.iter().try_for_each(|&seq| self.remove(seq))?;
+        Ok(forgotten.len())
     }
 
     fn remove(&self, seq: i64) -> rusqlite::Result<()> {
