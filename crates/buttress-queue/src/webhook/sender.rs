@@ -80,7 +80,7 @@ impl Webhook {
 /// | 410 | a dead letter, and the destination is [disabled](Endpoints::disable) |
 /// | 429, 502, 503, 504 with `Retry-After` | deferred for that long, a day at most |
 /// | 429 without | deferred for a minute |
-/// | anything else, an error, no answer in time | retried |
+/// | anything else, redirections among it, an error, no answer in time | retried |
 /// | none: the destination's circuit is open | deferred until it may close |
 /// | none: as many are [under way](Sender::at_once) as may be | deferred for a quarter of a second |
 ///
@@ -104,6 +104,9 @@ struct Rules {
 
 impl<S> Sender<S> {
     /// Delivers over this client. The name is that of its circuits.
+    ///
+    /// The client [resolves names](super::GuardedResolver) to public addresses only, and follows no redirections: the address
+    /// that one leads to is looked at by nobody. hyper-util's does not; reqwest's has to be told (`redirect::Policy::none()`).
     pub fn new(name: &str, client: S) -> Self {
         let rules = Rules {
             endpoints: Endpoints::default(),
@@ -216,11 +219,11 @@ where
 impl Rules {
     /// The webhook and where it goes; what becomes of it when it goes nowhere.
     fn look_up(&self, delivery: Delivery) -> Result<(Delivery<Webhook>, Endpoint), Outcome> {
-        let size = delivery.data.get().len();
         let delivery: Delivery<Webhook> =
             delivery.read().map_err(|error| Outcome::bury(format!("its data is no webhook: {error}")))?;
         let destination = &delivery.data.destination;
-        if delivery.data.payload.get().len() > self.largest {
+        let size = delivery.data.payload.get().len();
+        if size > self.largest {
             return Err(Outcome::bury(format!("a payload of {size} bytes, and {} at most", self.largest)));
         }
         let endpoint = match self.endpoints.find(destination) {
