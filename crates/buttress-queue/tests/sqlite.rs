@@ -15,7 +15,7 @@ use std::task::{Context, Waker};
 use std::time::Duration;
 
 use buttress_queue::engine::{Admitted, Engine, Settlement};
-use buttress_queue::{EngineConfig, EngineError, JobState, Sqlite};
+use buttress_queue::{EngineConfig, EngineError, HealthLimits, HealthStatus, JobState, Queue, Sqlite};
 use rusqlite::Connection;
 use subject::{LEASE, T, id, job};
 use tempfile::TempDir;
@@ -73,6 +73,29 @@ async fn a_queue_that_is_closed_says_so() {
     assert!(matches!(queue.close().await, Err(EngineError::Closed)));
     let log = folder.path().with_extension("db-wal");
     assert_eq!(fs::metadata(log).map_or(0, |log| log.len()), 0, "all of it is where it belongs");
+}
+
+#[tokio::test]
+async fn a_queue_whose_engine_cannot_be_asked_fails_its_health() {
+    let folder = Folder::new();
+    let queue = Queue::new("work", folder.open());
+    assert_eq!(queue.health(HealthLimits::default()).await.status, HealthStatus::Pass);
+    queue.close().await.unwrap();
+    let health = queue.health(HealthLimits::default()).await;
+    assert_eq!((health.status, &health.problems[0][..]), (HealthStatus::Fail, "the queue is closed"));
+}
+
+#[tokio::test]
+async fn what_is_there_is_told_without_looking_at_every_job() {
+    let folder = Folder::new();
+    let queue = folder.open();
+    queue.push((0..100).map(|at| job(&format!("{at}")).due(T)).collect(), T).await.unwrap();
+    let before = queue.contents(T).await.unwrap().depths.remove(0);
+    // Behind the back of what counts along: were the jobs looked at, there would be none.
+    let file = Connection::open(folder.path()).unwrap();
+    file.execute_batch("DROP TRIGGER removed; DELETE FROM jobs").unwrap();
+    let after = queue.contents(T).await.unwrap().depths.remove(0);
+    assert_eq!((before.bytes, before.waiting), (after.bytes, after.waiting));
 }
 
 #[tokio::test]

@@ -114,8 +114,12 @@ mod tests {
 
     #[test]
     fn it_is_written_as_one_object_and_read_again() {
-        let mut envelope =
-            Envelope::new(JobId::new("order-17").unwrap(), "order.created", 1_800_000_000_000, RawValue::NULL.to_owned());
+        let mut envelope = Envelope::new(
+            JobId::new("order-17").unwrap(),
+            "order.created",
+            1_800_000_000_000,
+            RawValue::NULL.to_owned(),
+        );
         envelope.data = serde_json::value::to_raw_value(&[17]).unwrap();
         envelope.priority = Priority::High;
         envelope.key = Some("acme".into());
