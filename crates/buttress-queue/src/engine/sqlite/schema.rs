@@ -26,7 +26,7 @@ const STATEMENTS: usize = 64;
 ///
 /// `state`: 0 queued, 1 active, 2 dead. `time`: of an active job the end of its lease, of a dead one when it was buried.
 /// `place` orders jobs that are due at one time; `counter` is where places and fencing tokens come from. `depths` is counted
-/// along by triggers, so that nobody who asks what is there has to look at all of it.
+/// along, so that nobody who asks what is there has to look at all of it.
 const TABLES: &str = "
 CREATE TABLE jobs (
     seq INTEGER PRIMARY KEY,
@@ -57,28 +57,6 @@ CREATE TABLE depths (
     dead_bytes INTEGER NOT NULL,
     PRIMARY KEY (type, priority)
 ) WITHOUT ROWID;
-CREATE TRIGGER pushed AFTER INSERT ON jobs BEGIN
-    INSERT INTO depths VALUES (NEW.type, NEW.priority, 1, 0, NEW.size, 0, 0)
-        ON CONFLICT DO UPDATE SET queued = queued + 1, bytes = bytes + NEW.size;
-END;
-CREATE TRIGGER moved AFTER UPDATE OF state ON jobs WHEN OLD.state <> NEW.state BEGIN
-    UPDATE depths SET
-        queued = queued + (NEW.state = 0) - (OLD.state = 0),
-        active = active + (NEW.state = 1) - (OLD.state = 1),
-        bytes = bytes + NEW.size * ((NEW.state < 2) - (OLD.state < 2)),
-        dead = dead + (NEW.state = 2) - (OLD.state = 2),
-        dead_bytes = dead_bytes + NEW.size * ((NEW.state = 2) - (OLD.state = 2))
-        WHERE type = NEW.type AND priority = NEW.priority;
-END;
-CREATE TRIGGER removed AFTER DELETE ON jobs BEGIN
-    UPDATE depths SET
-        queued = queued - (OLD.state = 0),
-        active = active - (OLD.state = 1),
-        bytes = bytes - OLD.size * (OLD.state < 2),
-        dead = dead - (OLD.state = 2),
-        dead_bytes = dead_bytes - OLD.size * (OLD.state = 2)
-        WHERE type = OLD.type AND priority = OLD.priority;
-END;
 CREATE TABLE envelopes (
     seq INTEGER PRIMARY KEY,
     v INTEGER NOT NULL,
