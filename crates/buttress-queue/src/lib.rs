@@ -17,9 +17,50 @@
 //!         Ok::<_, BoxError>(Outcome::Ack)
 //!     }));
 //! # let shutdown = std::future::ready(());
+//! // Until a signal, say; then what is under way is finished, and nothing is lost.
 //! Worker::new(&queue, processor).run_until(shutdown).await;
 //! # Ok(()) }
 //! ```
+//!
+//! # Where jobs are kept
+//!
+//! | engine | for | feature | outlives |
+//! |---|---|---|---|
+//! | [`Memory`] | what a process cannot get rid of while it is offline | | nothing |
+//! | [`Sqlite`] | one machine: a file | `sqlite`, on by default | the process, the machine's power |
+//! | `Redis` | fleets: the keys of BullMQ, so that Node takes part | `redis` | what Redis outlives |
+//!
+//! All else is the same. What an engine takes, and for how long it remembers, is its [`EngineConfig`]:
+//!
+//! ```
+//! # #[cfg(feature = "sqlite")]
+//! # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! use std::time::Duration;
+//!
+//! use buttress_queue::{Bound, Bounds, EngineConfig, Job, JobId, OnFull, Priority, Queue, Sqlite};
+//!
+//! # let folder = tempfile::tempdir()?;
+//! # let path = folder.path().join("orders.db");
+//! let config = EngineConfig::default()
+//!     // Of more than this, the oldest of the least urgent makes room.
+//!     .bounds(Bounds::new(Bound { jobs: 100_000, bytes: 256 << 20 }).on_full(OnFull::Evict))
+//!     // So long an id that is pushed again is a duplicate.
+//!     .remember(Duration::from_secs(7 * 24 * 3600));
+//! let orders = Queue::new("orders", Sqlite::open(path, config)?);
+//!
+//! let placed = Job::new("order.placed", &17)?.id(JobId::new("order-17-placed")?).priority(Priority::High);
+//! // It is on the disk when this returns.
+//! assert!(!orders.push(placed.clone()).await?.is_duplicate());
+//! assert!(orders.push(placed).await?.is_duplicate());
+//! # Ok(()) }
+//! # #[cfg(not(feature = "sqlite"))] fn main() {}
+//! ```
+//!
+//! # What to look at
+//!
+//! [`Queue::telemetry`] has spans, metrics and signals recorded. [`Queue::health`] and [`Queue::stats`] are pages as JSON.
+//! What was given up is in [`Queue::inspect_dead_letters`], and goes back by [`Queue::replay`]. Whatever a processor does may
+//! be done twice, when a process dies between doing and saying so: [`Delivery::id`](Delivery) is the same both times.
 //!
 //! # Layout
 //!
