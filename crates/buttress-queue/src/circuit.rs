@@ -1,6 +1,5 @@
 //! A circuit in front of a processor: while it is open nothing is claimed.
 
-use std::error::Error as StdError;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -13,9 +12,8 @@ use tokio::time::{Instant, sleep};
 use tower_layer::Layer;
 use tower_service::Service;
 
+use crate::BoxError;
 use crate::job::{Delivery, Outcome};
-
-type BoxError = Box<dyn StdError + Send + Sync>;
 
 /// How often a closed door is looked at, besides when it says that it may open.
 const LOOK: Duration = Duration::from_millis(250);

@@ -108,3 +108,5 @@ pub use queue::{Handed, PushError, Queue};
 pub use router::Router;
 pub use stats::{Stats, TypeStats};
 pub use worker::{Drained, Worker};
+
+type BoxError = Box<dyn std::error::Error + Send + Sync>;

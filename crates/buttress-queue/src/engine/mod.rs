@@ -249,6 +249,6 @@ pub struct DeadLetter {
 }
 
 /// This long after a time; the end of time when that is beyond it.
-fn after(now: u64, duration: Duration) -> u64 {
+pub(crate) fn after(now: u64, duration: Duration) -> u64 {
     now.saturating_add(u64::try_from(duration.as_millis()).unwrap_or(u64::MAX))
 }

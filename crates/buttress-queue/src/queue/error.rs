@@ -11,7 +11,7 @@ use crate::engine::{EngineError, Full};
 pub enum PushError {
     /// There was no room.
     Full(Full),
-    /// Its data has more bytes than [`Queue::largest`] says.
+    /// Its data has more bytes than [`Queue::largest`](super::Queue::largest) says.
     TooLarge {
         /// So many.
         bytes: usize,

@@ -1,6 +1,5 @@
 //! How jobs get in, and around a queue that is down.
 
-use std::error::Error as StdError;
 use std::future::poll_fn;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -12,10 +11,9 @@ use tokio::time::timeout;
 use tower_service::Service;
 
 use super::{LONGEST_KIND, PushError, Queue};
-use crate::engine::{Admitted, Entry};
+use crate::BoxError;
+use crate::engine::{self, Admitted, Entry};
 use crate::job::{Delivery, Envelope, Job, JobId, Outcome, Pushed, Trace};
-
-type BoxError = Box<dyn StdError + Send + Sync>;
 
 /// How often a push that waits for room looks, besides being woken by what is done in this process.
 const LOOK: Duration = Duration::from_millis(250);
@@ -122,7 +120,7 @@ impl Queue {
         }
         let id = id.unwrap_or_else(JobId::random);
         let created = self.clock.now();
-        let due = created.saturating_add(u64::try_from(delay.as_millis()).unwrap_or(u64::MAX));
+        let due = engine::after(created, delay);
         let trace = trace.clone();
         Ok(Entry { envelope: Envelope { v: Envelope::VERSION, id, kind, priority, key, created, trace, data }, due })
     }

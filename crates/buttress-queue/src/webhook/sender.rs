@@ -1,6 +1,5 @@
 //! Delivers webhooks: the processor of their jobs.
 
-use std::error::Error as StdError;
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
@@ -22,9 +21,8 @@ use super::endpoints::{Endpoint, Endpoints, State};
 use super::guard::{NotPublic, names_private_address};
 use super::priority_of;
 use super::signature::{ID, SIGNATURE, TIMESTAMP, sign};
+use crate::BoxError;
 use crate::job::{Delivery, Job, JobId, Outcome};
-
-type BoxError = Box<dyn StdError + Send + Sync>;
 
 /// The longest that a receiver may make its sender wait.
 const LONGEST_WAIT: Duration = Duration::from_secs(24 * 3600);

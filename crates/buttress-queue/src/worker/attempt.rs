@@ -13,8 +13,9 @@ use tokio::task::{JoinError, JoinHandle};
 use tokio::time::{Instant, interval_at, sleep};
 use tower_service::Service;
 
-use super::{BoxError, Counts, Rules, Stop};
-use crate::engine::{Claimed, EngineError, Settlement};
+use super::{Counts, Rules, Stop};
+use crate::BoxError;
+use crate::engine::{self, Claimed, EngineError, Settlement};
 use crate::job::{Delivery, Envelope, Outcome, Reason};
 
 type Answer = Result<Outcome, BoxError>;
@@ -219,7 +220,7 @@ impl Attempt<'_> {
     }
 
     fn due(&self, after: Duration) -> u64 {
-        self.rules.queue.clock.now().saturating_add(u64::try_from(after.as_millis()).unwrap_or(u64::MAX))
+        engine::after(self.rules.queue.clock.now(), after)
     }
 
     fn counted(&self, name: &'static str, took: Option<Duration>, settlement: Settlement) -> Settlement {
