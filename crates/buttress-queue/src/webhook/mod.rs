@@ -50,6 +50,7 @@
 //! # let _ = sender;
 //! ```
 
+mod calls;
 mod endpoints;
 mod guard;
 mod receiver;

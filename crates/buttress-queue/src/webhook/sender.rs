@@ -27,9 +27,6 @@ use crate::job::{Delivery, Job, JobId, Outcome};
 /// The longest that a receiver may make its sender wait.
 const LONGEST_WAIT: Duration = Duration::from_secs(24 * 3600);
 
-/// How long a webhook waits whose destination has as many calls under way as it may.
-const BUSY: Duration = Duration::from_millis(250);
-
 /// An event for a destination.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Webhook {
@@ -80,7 +77,7 @@ impl Webhook {
 /// | 429 without | deferred for a minute |
 /// | anything else, redirections among it, an error, no answer in time | retried |
 /// | none: the destination's circuit is open | deferred until it may close |
-/// | none: as many are [under way](Sender::at_once) as may be | deferred for a quarter of a second |
+/// | none: as many are [under way](Sender::at_once) as may be | deferred, one after the other as fast as it answers: 0.25 to 30 s |
 ///
 /// One circuit for each destination, and a bound to the calls that it has [at once](Sender::at_once): neither who is down
 /// nor who takes requests and never answers them holds up the others.
@@ -184,9 +181,12 @@ where
             Err(outcome) => return Box::pin(async { Ok(outcome) }),
         };
         let destination = Arc::clone(&webhook.data.destination);
-        let Some(place) = endpoint.place(self.rules.at_once) else {
-            let outcome = Outcome::defer(BUSY, format!("{destination} has as many calls under way as it may"));
-            return Box::pin(async { Ok(outcome) });
+        let mut place = match endpoint.place(self.rules.at_once, Instant::now()) {
+            Ok(place) => place,
+            Err(wait) => {
+                let outcome = Outcome::defer(wait, format!("{destination} has as many calls under way as it may"));
+                return Box::pin(async { Ok(outcome) });
+            }
         };
         let circuit = self.rules.circuits.get(&destination);
         let permit = match circuit.admit(Instant::now()) {
@@ -200,6 +200,7 @@ where
             Ok(request) => self.client.call(request),
             Err(error) => return Box::pin(async move { Ok(Outcome::bury(error.to_string())) }),
         };
+        place.begin(Instant::now());
         let (endpoints, limit) = (self.rules.endpoints.clone(), self.rules.timeout);
         Box::pin(async move {
             let _place = place;

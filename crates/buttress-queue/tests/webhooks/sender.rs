@@ -9,7 +9,7 @@ use bytes::Bytes;
 use http::{Request, Response};
 use http_body_util::Full;
 use tokio::time::sleep;
-use tower::{BoxError, service_fn};
+use tower::{BoxError, ServiceExt, service_fn};
 
 use crate::support::{self, Running, found, id, queue};
 use crate::world::{SECRET, World, secret, sender, to, unix_seconds};
@@ -139,6 +139,24 @@ async fn a_destination_that_never_answers_has_no_more_calls_than_it_may() {
     }
     let silent = found(&queue, "silent-99").await;
     assert_eq!((silent.state, silent.attempts), (JobState::Delayed, 0), "who waits uses no attempt");
+    running.kill().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_thousand_for_who_never_answers_are_not_asked_about_all_the_time() {
+    let queue = queue();
+    let client = service_fn(async |_: Request<Full<Bytes>>| {
+        std::future::pending::<()>().await;
+        Ok::<_, BoxError>(Response::new(Full::<Bytes>::default()))
+    });
+    let sender = sender(client, &["silent"]).at_once(2);
+    let (asked, times) = support::counting(move |delivery, _| sender.clone().oneshot(delivery));
+    let running = Running::start(Worker::new(&queue, asked).concurrency(4));
+    for number in 0..1000 {
+        queue.push(to("silent", &format!("silent-{number}"))).await.unwrap();
+    }
+    sleep(Duration::from_secs(14)).await;
+    assert!(times.load(SeqCst) < 5_000, "{} of 56,000, were each asked about four times a second", times.load(SeqCst));
     running.kill().await;
 }
 
