@@ -6,13 +6,21 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// How soon a webhook comes again at the earliest, and at the latest.
+/// How soon a webhook comes again for which there was no place.
 const SOONEST: Duration = Duration::from_millis(250);
-const LATEST: Duration = Duration::from_secs(30);
 
-/// Webhooks that find no place come again one after the other, as fast as the destination has answered lately. All of them
-/// at the same time would be claimed and put off four times a second: a thousand for one that hangs, and nobody else would
-/// be heard of between them.
+/// How much later it comes at most, because of others before it.
+const LATER: Duration = Duration::from_secs(30);
+
+/// The longest that somebody may make a webhook wait.
+pub(super) const LONGEST_WAIT: Duration = Duration::from_secs(24 * 3600);
+
+/// Between two that come when a circuit may have closed.
+const APART: Duration = Duration::from_millis(5);
+
+/// What is put off comes again one after the other: for want of a place as fast as the destination has answered lately, for
+/// an open circuit some way apart. Were it all at the same time, a thousand webhooks of one destination that hangs would be
+/// claimed and put off four times a second, and nobody else would be heard of between them.
 #[derive(Debug, Default)]
 pub(super) struct Calls(Mutex<State>);
 
@@ -23,7 +31,7 @@ struct State {
     takes: Duration,
     /// When one ended last, or began when there was none.
     moved: Option<Instant>,
-    /// When the last of those that were put off comes.
+    /// When the last of those comes that were put off.
     last: Option<Instant>,
 }
 
@@ -53,15 +61,26 @@ impl Calls {
         }
         // Of those that have not ended yet it is known that they take as long as this.
         let still = state.moved.map_or(Duration::ZERO, |moved| now.saturating_duration_since(moved));
-        let between = state.takes.max(still) / u32::try_from(most).unwrap_or(u32::MAX);
-        let last = state.last.map_or(now, |last| last.max(now));
-        let comes = (last + between).clamp(now + SOONEST, now + LATEST);
-        state.last = Some(comes);
-        Err(comes - now)
+        let apart = state.takes.max(still) / u32::try_from(most).unwrap_or(u32::MAX);
+        Err(state.put_off(SOONEST, apart, now))
+    }
+
+    /// How long to wait for a circuit that rejects for so long.
+    pub(super) fn wait_for_circuit(&self, rejects: Duration, now: Instant) -> Duration {
+        self.state().put_off(rejects, APART, now)
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    fn put_off(&mut self, wait: Duration, apart: Duration, now: Instant) -> Duration {
+        let soonest = now + wait.min(LONGEST_WAIT);
+        let comes = self.last.map_or(soonest, |last| (last + apart).clamp(soonest, soonest + LATER));
+        self.last = Some(comes);
+        comes - now
     }
 }
 
@@ -107,8 +126,8 @@ mod tests {
         let _both = (place(&calls).unwrap(), place(&calls).unwrap());
         let waits: Vec<_> = (0..100).map(|_| place(&calls).err().unwrap().as_millis()).collect();
         // Two a second for each of two places.
-        assert_eq!(waits[..4], [500, 1_000, 1_500, 2_000]);
-        assert_eq!(waits[99], 30_000, "and not for ever");
+        assert_eq!(waits[..4], [250, 750, 1_250, 1_750]);
+        assert_eq!(waits[99], 30_250, "and not for ever");
     }
 
     #[tokio::test(start_paused = true)]
@@ -116,7 +135,8 @@ mod tests {
         let calls = Arc::new(Calls::default());
         let _both = (place(&calls).unwrap(), place(&calls).unwrap());
         advance(Duration::from_secs(10)).await;
-        assert_eq!(place(&calls).err(), Some(Duration::from_secs(5)));
+        place(&calls).err().unwrap();
+        assert_eq!(place(&calls).err(), Some(Duration::from_millis(5_250)));
     }
 
     #[tokio::test(start_paused = true)]
@@ -128,7 +148,18 @@ mod tests {
         // A circuit was open.
         (0..100).for_each(|_| drop(calls.place(2, Instant::now())));
         let _both = (place(&calls).unwrap(), place(&calls).unwrap());
-        assert_eq!(place(&calls).err(), Some(Duration::from_secs(2)));
+        place(&calls).err().unwrap();
+        assert_eq!(place(&calls).err(), Some(Duration::from_millis(2_250)));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn not_all_come_when_a_circuit_may_close() {
+        let calls = Calls::default();
+        let wait = || calls.wait_for_circuit(Duration::from_secs(5), Instant::now()).as_millis();
+        assert_eq!([wait(), wait(), wait()], [5_000, 5_005, 5_010]);
+        assert_eq!((0..10_000).map(|_| wait()).max(), Some(35_000));
+        let for_good = calls.wait_for_circuit(Duration::MAX, Instant::now());
+        assert_eq!(for_good, LONGEST_WAIT, "and then it is asked again");
     }
 
     #[tokio::test(start_paused = true)]

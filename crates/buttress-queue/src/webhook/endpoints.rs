@@ -45,6 +45,11 @@ impl Endpoint {
     pub(super) fn place(&self, most: usize, now: Instant) -> Result<Place, Duration> {
         self.calls.place(most, now)
     }
+
+    /// When to come again that a circuit rejects for so long.
+    pub(super) fn wait_for_circuit(&self, rejects: Duration, now: Instant) -> Duration {
+        self.calls.wait_for_circuit(rejects, now)
+    }
 }
 
 /// Why a URL is no destination.

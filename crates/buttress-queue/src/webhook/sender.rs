@@ -17,15 +17,13 @@ use serde_json::value::RawValue;
 use tokio::time::{Instant, timeout};
 use tower_service::Service;
 
+use super::calls::LONGEST_WAIT;
 use super::endpoints::{Endpoint, Endpoints, State};
 use super::guard::{NotPublic, names_private_address};
 use super::priority_of;
 use super::signature::{ID, SIGNATURE, TIMESTAMP, sign};
 use crate::BoxError;
 use crate::job::{Delivery, Job, JobId, Outcome};
-
-/// The longest that a receiver may make its sender wait.
-const LONGEST_WAIT: Duration = Duration::from_secs(24 * 3600);
 
 /// An event for a destination.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -76,7 +74,7 @@ impl Webhook {
 /// | 429, 502, 503, 504 with `Retry-After` | deferred for that long, a day at most |
 /// | 429 without | deferred for a minute |
 /// | anything else, redirections among it, an error, no answer in time | retried |
-/// | none: the destination's circuit is open | deferred until it may close |
+/// | none: the destination's circuit is open | deferred until it may close, and not all of them to the same moment |
 /// | none: as many are [under way](Sender::at_once) as may be | deferred, one after the other as fast as it answers: 0.25 to 30 s |
 ///
 /// One circuit for each destination, and a bound to the calls that it has [at once](Sender::at_once): neither who is down
@@ -192,7 +190,8 @@ where
         let permit = match circuit.admit(Instant::now()) {
             Ok(permit) => permit,
             Err(rejected) => {
-                let outcome = Outcome::defer(rejected.retry_after, rejected.to_string());
+                let wait = endpoint.wait_for_circuit(rejected.retry_after, Instant::now());
+                let outcome = Outcome::defer(wait, rejected.to_string());
                 return Box::pin(async { Ok(outcome) });
             }
         };
