@@ -81,8 +81,9 @@ fn producer(folder: &Path) -> Option<(PathBuf, PathBuf)> {
     }
     // Node looks for packages beside the real place of a program.
     let program = folder.join("produce.mjs");
-    std::fs::copy(here.join("node/produce.mjs"), &program).unwrap();
-    std::os::unix::fs::symlink(packages.canonicalize().unwrap(), folder.join("node_modules")).unwrap();
+    std::fs::copy(here.join("node/produce.mjs"), &program).expect("it can be copied");
+    std::os::unix::fs::symlink(packages.canonicalize().expect("it is there"), folder.join("node_modules"))
+        .expect("it can be linked");
     Some((node, program))
 }
 
