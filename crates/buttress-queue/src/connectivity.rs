@@ -23,6 +23,7 @@ use std::time::Duration;
 
 use buttress::signal::{Signal, Signals};
 use tokio::sync::watch;
+use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout};
 
 type Probe = Box<dyn Fn() -> Pin<Box<dyn Future<Output = bool> + Send>> + Send + Sync>;
@@ -46,6 +47,8 @@ struct Shared {
     probe: Probe,
     state: Mutex<State>,
     online: watch::Sender<bool>,
+    /// Of whoever asks the probe: one for all, however many workers there are.
+    probing: tokio::sync::Mutex<()>,
 }
 
 struct State {
@@ -72,8 +75,8 @@ const OFFLINE_AFTER: u32 = 3;
 const ONLINE_AFTER: u32 = 2;
 
 impl Connectivity {
-    /// Online until something else is found out; the probe says whether somebody can be reached, and is asked while
-    /// offline.
+    /// Online until something else is found out; the probe says whether somebody can be reached, and is asked by workers
+    /// while offline. One that panics has reached nobody.
     pub fn new<P, F>(name: impl Into<Arc<str>>, probe: P) -> Self
     where
         P: Fn() -> F + Send + Sync + 'static,
@@ -84,6 +87,7 @@ impl Connectivity {
             probe: Box::new(move || Box::pin(probe())),
             state: Mutex::new(State { against: 0, back: None }),
             online: watch::Sender::new(true),
+            probing: tokio::sync::Mutex::default(),
         };
         Self {
             shared: Arc::new(shared),
@@ -198,12 +202,21 @@ impl Connectivity {
 
     /// Asks the probe for as long as it is offline, each time that it is.
     pub(crate) async fn probe_for_ever(&self) {
+        // Dropped with the worker that asks; another one takes over.
+        let _asking = self.shared.probing.lock().await;
         let mut online = self.watch();
         while online.wait_for(|online| !*online).await.is_ok() {
             sleep(self.every).await;
-            let reached = timeout(self.every, (self.shared.probe)()).await.unwrap_or(false);
-            self.heard(reached);
+            self.heard(self.probe().await);
         }
+    }
+
+    /// Whether the probe reached somebody in time. On a task of its own, where a panic stays: it has reached nobody.
+    async fn probe(&self) -> bool {
+        let shared = Arc::clone(&self.shared);
+        let mut asking = JoinSet::new();
+        asking.spawn(async move { (shared.probe)().await });
+        matches!(timeout(self.every, asking.join_next()).await, Ok(Some(Ok(true))))
     }
 }
 
@@ -217,12 +230,9 @@ impl fmt::Debug for Connectivity {
 }
 
 fn says_unreachable(error: &(dyn StdError + 'static)) -> bool {
-    let mut source = Some(error);
-    while let Some(error) = source {
-        if error.downcast_ref::<io::Error>().is_some_and(|error| UNREACHABLE.contains(&error.kind())) {
-            return true;
-        }
-        source = error.source();
-    }
-    false
+    let by_itself = error.downcast_ref::<io::Error>().is_some_and(|error| {
+        // What such an error is made of is none of its sources.
+        UNREACHABLE.contains(&error.kind()) || error.get_ref().is_some_and(|inside| says_unreachable(inside))
+    });
+    by_itself || error.source().is_some_and(says_unreachable)
 }

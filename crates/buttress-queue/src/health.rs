@@ -77,8 +77,7 @@ impl Queue {
 impl Health {
     fn of(contents: &Contents, limits: HealthLimits, now: u64) -> Self {
         let jobs = contents.depths.iter().map(|depth| depth.waiting + depth.delayed + depth.active).sum();
-        let oldest = contents.depths.iter().filter_map(|depth| depth.oldest).min();
-        let age = Duration::from_millis(oldest.map_or(0, |oldest| now.saturating_sub(oldest)));
+        let age = contents.depths.iter().map(|depth| depth.age(now)).max().unwrap_or_default();
         let mut problems = Vec::new();
         if age > limits.oldest {
             problems.push(format!("the oldest job has waited for {age:?}"));

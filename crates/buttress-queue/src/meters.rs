@@ -52,7 +52,8 @@ impl Meters {
         let result = match admitted {
             Admitted::New { evicted } => {
                 for (_, priority) in evicted {
-                    self.evicted.with(self.labels(kind, [("buttress.job.priority", priority.as_str())])).add(1);
+                    // Of whose type nothing is known here.
+                    self.evicted.with(self.labels("", [("buttress.job.priority", priority.as_str())])).add(1);
                 }
                 "new"
             }
@@ -86,7 +87,7 @@ impl Meters {
             let at = (Arc::clone(&depth.kind), depth.priority);
             gone.remove(&at);
             shown.insert(at);
-            let age = depth.oldest.map_or(0.0, |oldest| now.saturating_sub(oldest) as f64 / 1000.0);
+            let age = depth.age(now).as_secs_f64();
             self.show_one(&depth.kind, depth.priority, [depth.waiting, depth.delayed, depth.active], depth.bytes, age);
         }
         for (kind, priority) in gone {
@@ -120,7 +121,9 @@ impl<const N: usize> buttress::metrics::Labels for Labelled<'_, N> {
     fn visit(&self, visit: &mut dyn FnMut(&str, LabelValue<'_>)) {
         visit("messaging.destination.name", self.queue.into());
         visit("messaging.system", self.system.into());
-        visit("buttress.job.type", self.kind.into());
+        if !self.kind.is_empty() {
+            visit("buttress.job.type", self.kind.into());
+        }
         self.more.iter().for_each(|(key, value)| visit(key, (*value).into()));
     }
 }

@@ -1,7 +1,6 @@
 //! A processor for each type of job.
 
 use std::collections::HashMap;
-use std::error::Error as StdError;
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
@@ -10,9 +9,9 @@ use std::task::{Context, Poll};
 
 use serde::de::DeserializeOwned;
 
+use crate::BoxError;
 use crate::job::{Delivery, Outcome};
 
-type BoxError = Box<dyn StdError + Send + Sync>;
 type Processing = Pin<Box<dyn Future<Output = Result<Outcome, BoxError>> + Send>>;
 type Processor = Arc<dyn Fn(Delivery) -> Processing + Send + Sync>;
 

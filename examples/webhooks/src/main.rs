@@ -71,6 +71,7 @@ fn app(telemetry: &Telemetry, shared: Shared, secret: Secret) -> Router {
         .route("/orders", post(order))
         .route_service("/webhooks", Receiver::new(&shared.inbox, secret))
         .route("/health", get(health))
+        .route("/stats", get(stats))
         .route("/dead-letters", get(dead_letters))
         .route("/dead-letters/replay", post(replay))
         // On the router, where the route is known.
@@ -99,6 +100,11 @@ async fn health(State(shared): State<Shared>) -> impl IntoResponse {
     let fails = [&inbox, &outbox].iter().any(|health| health.status == HealthStatus::Fail);
     let status = if fails { StatusCode::SERVICE_UNAVAILABLE } else { StatusCode::OK };
     (status, Json(json!({ "inbox": inbox, "outbox": outbox })))
+}
+
+/// What is in both queues, and how fast they go.
+async fn stats(State(shared): State<Shared>) -> Result<Response, Refusal> {
+    Ok(Json(json!([shared.inbox.stats().await?, shared.outbox.stats().await?])).into_response())
 }
 
 /// What could not be delivered, without the values of its data.

@@ -94,15 +94,19 @@ async fn work(queue: Queue, at_once: usize) -> usize {
     }
 }
 
-/// Milliseconds until the first of so many that are due is claimed.
-async fn first_of(queue: &Queue, jobs: usize) -> f64 {
+/// Milliseconds until the first of so many that are due is claimed, and until it is told what there is.
+async fn first_of(queue: &Queue, jobs: usize) -> (f64, f64) {
     for _ in 0..jobs / 1_000 {
         queue.push(entries(1_000), now()).await.expect("there is room");
     }
     let start = Instant::now();
     let first = queue.claim(1, LEASE, now()).await.expect("it can be claimed from");
     assert_eq!(first.len(), 1);
-    start.elapsed().as_secs_f64() * 1e3
+    let claimed = start.elapsed().as_secs_f64() * 1e3;
+    let start = Instant::now();
+    let contents = queue.contents(now()).await.expect("it can be asked");
+    assert_eq!(contents.depths[0].waiting as usize, jobs - 1);
+    (claimed, start.elapsed().as_secs_f64() * 1e3)
 }
 
 /// Milliseconds to write a page so that it stays written.
@@ -136,6 +140,7 @@ struct Limits {
     single: Option<f64>,
     claim_ack: Option<f64>,
     first: Option<f64>,
+    told: Option<f64>,
 }
 
 async fn engine(json: bool, name: &str, make: impl Fn() -> Queue, jobs: usize, limits: Limits) {
@@ -154,7 +159,7 @@ async fn engine(json: bool, name: &str, make: impl Fn() -> Queue, jobs: usize, l
         batch.push(start.elapsed().as_secs_f64() * 1e6 / jobs as f64);
         queue.close().await.expect("it closes");
     }
-    let first = first_of(&make(), 100_000).await;
+    let (first, told) = first_of(&make(), 100_000).await;
     let line =
         |figure: &str, value, unit, limit| print(json, &format!("{name}.{figure}"), "buttress", value, unit, limit);
     line("push.grouped", median(grouped), "us", limits.grouped);
@@ -163,13 +168,15 @@ async fn engine(json: bool, name: &str, make: impl Fn() -> Queue, jobs: usize, l
     line("push.batch", median(batch), "us", None);
     line("claim_ack", median(claim_ack), "us", limits.claim_ack);
     line("claim.first_of_100k", first, "ms", limits.first);
+    line("contents.of_100k", told, "ms", limits.told);
 }
 
 /// Of the engines that keep jobs in this process.
 pub async fn measure(json: bool) {
     let folder = tempfile::tempdir().expect("a temporary folder");
     print(json, "disk.sync", "disk", sync(folder.path()), "ms", None);
-    let none = Limits { grouped: None, grouped_p99: None, single: None, claim_ack: None, first: Some(100.0) };
+    let none =
+        Limits { grouped: None, grouped_p99: None, single: None, claim_ack: None, first: Some(100.0), told: None };
     engine(json, "memory", || Arc::new(Memory::new(EngineConfig::default())), 50_000, none).await;
     let files = std::sync::atomic::AtomicUsize::new(0);
     let sqlite = || -> Queue {
@@ -183,6 +190,7 @@ pub async fn measure(json: bool) {
         single: Some(1_000.0),
         claim_ack: Some(100.0),
         first: Some(100.0),
+        told: Some(10.0),
     };
     engine(json, "sqlite", sqlite, 10_000, limits).await;
     print(json, "disk.sync", "disk, again", sync(folder.path()), "ms", None);

@@ -17,7 +17,8 @@ impl Bound {
     /// No bound.
     pub const NONE: Self = Self { jobs: u64::MAX, bytes: u64::MAX };
 
-    const fn holds(self, usage: Usage) -> bool {
+    /// Whether so much is no more than this.
+    pub(crate) const fn holds(self, usage: Usage) -> bool {
         usage.jobs <= self.jobs && usage.bytes <= self.bytes
     }
 }

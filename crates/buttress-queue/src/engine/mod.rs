@@ -4,6 +4,8 @@
 //! Unix milliseconds of the queue's own clock ([`Queue`](crate::Queue) says how it goes), handed in as `now`.
 
 mod bounds;
+mod config;
+mod error;
 mod lanes;
 mod memory;
 #[cfg(feature = "redis")]
@@ -11,7 +13,6 @@ mod redis;
 #[cfg(feature = "sqlite")]
 mod sqlite;
 
-use std::error::Error as StdError;
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
@@ -20,6 +21,8 @@ use std::time::Duration;
 
 pub use bounds::{Bound, Bounds, Full, OnFull};
 pub(crate) use bounds::{Room, There, Usage};
+pub use config::EngineConfig;
+pub use error::EngineError;
 pub(crate) use lanes::{Head, next_lane};
 pub use memory::Memory;
 #[cfg(feature = "redis")]
@@ -91,51 +94,6 @@ pub trait Engine: fmt::Debug + Send + Sync + 'static {
 
     /// Writes what is to be written and lets go of everything. Nothing can be asked afterwards.
     fn close(&self) -> Answer<'_, ()>;
-}
-
-/// How an engine keeps jobs: the same for all engines.
-#[derive(Clone, Debug)]
-#[must_use = "a configuration does nothing until an engine is made with it"]
-pub struct EngineConfig {
-    pub(crate) bounds: Bounds,
-    pub(crate) remember: Duration,
-    pub(crate) ageing: Duration,
-    pub(crate) keep_dead: Duration,
-}
-
-impl Default for EngineConfig {
-    fn default() -> Self {
-        const DAY: Duration = Duration::from_secs(24 * 3600);
-        Self { bounds: Bounds::default(), remember: DAY, ageing: Duration::from_secs(60), keep_dead: 30 * DAY }
-    }
-}
-
-impl EngineConfig {
-    /// How much it takes. A million jobs and 1 GiB by default, and no bounds of single priorities.
-    pub fn bounds(mut self, bounds: Bounds) -> Self {
-        self.bounds = bounds;
-        self
-    }
-
-    /// For how long the id of a job that is done is remembered, so that a push of it is a
-    /// [`Duplicate`](crate::Pushed::Duplicate). A day by default.
-    pub fn remember(mut self, remember: Duration) -> Self {
-        self.remember = remember;
-        self
-    }
-
-    /// A job that has waited for this long counts as one priority higher, after twice as long as two; never as critical.
-    /// A minute by default; [`Duration::MAX`] for never.
-    pub fn ageing(mut self, ageing: Duration) -> Self {
-        self.ageing = ageing;
-        self
-    }
-
-    /// For how long dead letters are kept. Thirty days by default; [`Duration::MAX`] for as long as nobody discards them.
-    pub fn keep_dead(mut self, keep_dead: Duration) -> Self {
-        self.keep_dead = keep_dead;
-        self
-    }
 }
 
 /// A job on its way in.
@@ -252,6 +210,11 @@ pub struct Depth {
 }
 
 impl Depth {
+    /// For how long the oldest could have been claimed.
+    pub(crate) fn age(&self, now: u64) -> Duration {
+        Duration::from_millis(self.oldest.map_or(0, |oldest| now.saturating_sub(oldest)))
+    }
+
     pub(crate) const fn none(kind: Arc<str>, priority: Priority) -> Self {
         Self { kind, priority, waiting: 0, delayed: 0, active: 0, bytes: 0, oldest: None }
     }
@@ -285,51 +248,7 @@ pub struct DeadLetter {
     pub buried: u64,
 }
 
-/// Why an engine did not do what it was asked for.
-#[derive(Debug)]
-#[non_exhaustive]
-pub enum EngineError {
-    /// The lease is somebody else's by now, or the job is done. Whatever was done with it will be done again.
-    LeaseLost(JobId),
-    /// The disk, or what is allowed of it, is full. Nothing was changed; what is done makes room.
-    StorageFull,
-    /// It cannot be reached now.
-    Unavailable(Box<dyn StdError + Send + Sync>),
-    /// It failed.
-    Failed(Box<dyn StdError + Send + Sync>),
-    /// It has been closed.
-    Closed,
-}
-
-impl EngineError {
-    /// Whether the same may succeed later.
-    pub const fn is_transient(&self) -> bool {
-        matches!(self, Self::StorageFull | Self::Unavailable(_))
-    }
-}
-
-impl fmt::Display for EngineError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::LeaseLost(id) => write!(f, "the lease of job {id} is over"),
-            Self::StorageFull => f.write_str("the storage of the queue is full"),
-            Self::Unavailable(_) => f.write_str("the storage of the queue cannot be reached"),
-            Self::Failed(_) => f.write_str("the storage of the queue failed"),
-            Self::Closed => f.write_str("the queue is closed"),
-        }
-    }
-}
-
-impl StdError for EngineError {
-    fn source(&self) -> Option<&(dyn StdError + 'static)> {
-        match self {
-            Self::Unavailable(error) | Self::Failed(error) => Some(&**error),
-            Self::LeaseLost(_) | Self::StorageFull | Self::Closed => None,
-        }
-    }
-}
-
 /// This long after a time; the end of time when that is beyond it.
-fn after(now: u64, duration: Duration) -> u64 {
+pub(crate) fn after(now: u64, duration: Duration) -> u64 {
     now.saturating_add(u64::try_from(duration.as_millis()).unwrap_or(u64::MAX))
 }

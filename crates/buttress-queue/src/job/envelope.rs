@@ -113,6 +113,30 @@ mod tests {
     }
 
     #[test]
+    fn it_is_written_as_one_object_and_read_again() {
+        let mut envelope = Envelope::new(
+            JobId::new("order-17").unwrap(),
+            "order.created",
+            1_800_000_000_000,
+            RawValue::NULL.to_owned(),
+        );
+        envelope.data = serde_json::value::to_raw_value(&[17]).unwrap();
+        envelope.priority = Priority::High;
+        envelope.key = Some("acme".into());
+        envelope.trace = Trace {
+            traceparent: Some("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01".into()),
+            tracestate: Some("a=b".into()),
+            baggage: Some("flow=17".into()),
+        };
+        let written = r#"{"v":1,"id":"order-17","type":"order.created","priority":"high","key":"acme","#.to_owned()
+            + r#""created":1800000000000,"traceparent":"00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01","#
+            + r#""tracestate":"a=b","baggage":"flow=17","data":[17]}"#;
+        assert_eq!(serde_json::to_string(&envelope).unwrap(), written);
+        let read: Envelope = serde_json::from_str(&written).unwrap();
+        assert_eq!(serde_json::to_string(&read).unwrap(), written);
+    }
+
+    #[test]
     fn a_trace_that_cannot_be_read_is_none() {
         let trace = Trace { traceparent: Some("00-nonsense".into()), ..Trace::default() };
         assert!(trace.context().is_none());

@@ -2,11 +2,13 @@
 
 use std::collections::HashMap;
 use std::fmt;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
 
 use http::Uri;
+use tokio::time::Instant;
 
+use super::calls::{Calls, Place};
 use super::signature::Secret;
 
 /// A destination: where it is, and the secrets that sign for it.
@@ -14,7 +16,7 @@ use super::signature::Secret;
 pub struct Endpoint {
     pub(super) url: Uri,
     pub(super) secrets: Vec<Secret>,
-    busy: Arc<AtomicUsize>,
+    calls: Arc<Calls>,
 }
 
 impl Endpoint {
@@ -27,7 +29,7 @@ impl Endpoint {
         let authority = url.authority().ok_or(EndpointError::Relative)?;
         match url.scheme_str() {
             Some("http" | "https") if authority.as_str().contains('@') => Err(EndpointError::Userinfo),
-            Some("http" | "https") => Ok(Self { url, secrets: vec![secret], busy: Arc::default() }),
+            Some("http" | "https") => Ok(Self { url, secrets: vec![secret], calls: Arc::default() }),
             _ => Err(EndpointError::Scheme),
         }
     }
@@ -39,20 +41,14 @@ impl Endpoint {
         self
     }
 
-    /// A place among its calls; none while there are so many.
-    pub(super) fn place(&self, most: usize) -> Option<Place> {
-        let one_more = |busy| (busy < most).then_some(busy + 1);
-        let taken = self.busy.fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_more);
-        taken.is_ok().then(|| Place(Arc::clone(&self.busy)))
+    /// A place among its calls; while there are so many, when to come again.
+    pub(super) fn place(&self, most: usize, now: Instant) -> Result<Place, Duration> {
+        self.calls.place(most, now)
     }
-}
 
-/// A call that is under way, as long as it is in scope.
-pub(super) struct Place(Arc<AtomicUsize>);
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
+    /// When to come again that a circuit rejects for so long.
+    pub(super) fn wait_for_circuit(&self, rejects: Duration, now: Instant) -> Duration {
+        self.calls.wait_for_circuit(rejects, now)
     }
 }
 

@@ -74,14 +74,16 @@ impl<N: fmt::Display> tower_service::Service<N> for GuardedResolver {
 
     fn call(&mut self, name: N) -> Self::Future {
         let name = name.to_string();
-        Box::pin(async move {
-            let found = tokio::net::lookup_host((name.as_str(), 0)).await?;
-            let public: Vec<_> = found.filter(|address| is_public(address.ip())).collect();
-            match public.is_empty() {
-                true => Err(io::Error::new(io::ErrorKind::PermissionDenied, NotPublic)),
-                false => Ok(public.into_iter()),
-            }
-        })
+        Box::pin(async move { public(tokio::net::lookup_host((name.as_str(), 0)).await?) })
+    }
+}
+
+/// The public ones of the addresses that a name has.
+fn public(found: impl Iterator<Item = SocketAddr>) -> io::Result<std::vec::IntoIter<SocketAddr>> {
+    let public: Vec<_> = found.filter(|address| is_public(address.ip())).collect();
+    match public.is_empty() {
+        true => Err(io::Error::new(io::ErrorKind::PermissionDenied, NotPublic)),
+        false => Ok(public.into_iter()),
     }
 }
 
@@ -165,6 +167,12 @@ mod tests {
             assert!(names_private_address(&url.parse().unwrap()), "{url}");
         }
         assert!(!names_private_address(&"https://example.com/".parse().unwrap()));
+    }
+
+    #[test]
+    fn of_a_name_that_has_both_only_the_public_address_is_connected_to() {
+        let both = ["127.0.0.1:80", "1.1.1.1:80", "[::ffff:10.0.0.1]:80"].map(|address| address.parse().unwrap());
+        assert_eq!(public(both.into_iter()).unwrap().collect::<Vec<_>>(), [both[1]]);
     }
 
     #[tokio::test]

@@ -28,7 +28,29 @@
 //! Worker::new(&queue, sender).run_until(shutdown).await;
 //! # Ok(()) }
 //! ```
+//!
+//! # Destinations that others name
+//!
+//! Whoever may name a destination may name one of your own network. The sender refuses addresses that are not public, however
+//! they are written. What a name stands for is seen by the client alone, and may be another address each time: it takes a
+//! resolver that knows public ones only, and follows no redirections.
+//!
+//! ```
+//! use buttress_queue::webhook::{GuardedResolver, Sender};
+//! use bytes::Bytes;
+//! use http_body_util::Full;
+//! use hyper_util::client::legacy::Client;
+//! use hyper_util::client::legacy::connect::HttpConnector;
+//! use hyper_util::rt::TokioExecutor;
+//!
+//! // For `https` as well, a connector of TLS is put around this one.
+//! let connector = HttpConnector::new_with_resolver(GuardedResolver);
+//! let client = Client::builder(TokioExecutor::new()).build::<_, Full<Bytes>>(connector);
+//! let sender = Sender::new("webhooks", client);
+//! # let _ = sender;
+//! ```
 
+mod calls;
 mod endpoints;
 mod guard;
 mod receiver;

@@ -1,6 +1,5 @@
 //! Delivers webhooks: the processor of their jobs.
 
-use std::error::Error as StdError;
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
@@ -18,19 +17,13 @@ use serde_json::value::RawValue;
 use tokio::time::{Instant, timeout};
 use tower_service::Service;
 
+use super::calls::LONGEST_WAIT;
 use super::endpoints::{Endpoint, Endpoints, State};
 use super::guard::{NotPublic, names_private_address};
 use super::priority_of;
 use super::signature::{ID, SIGNATURE, TIMESTAMP, sign};
+use crate::BoxError;
 use crate::job::{Delivery, Job, JobId, Outcome};
-
-type BoxError = Box<dyn StdError + Send + Sync>;
-
-/// The longest that a receiver may make its sender wait.
-const LONGEST_WAIT: Duration = Duration::from_secs(24 * 3600);
-
-/// How long a webhook waits whose destination has as many calls under way as it may.
-const BUSY: Duration = Duration::from_millis(250);
 
 /// An event for a destination.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -80,9 +73,9 @@ impl Webhook {
 /// | 410 | a dead letter, and the destination is [disabled](Endpoints::disable) |
 /// | 429, 502, 503, 504 with `Retry-After` | deferred for that long, a day at most |
 /// | 429 without | deferred for a minute |
-/// | anything else, an error, no answer in time | retried |
-/// | none: the destination's circuit is open | deferred until it may close |
-/// | none: as many are [under way](Sender::at_once) as may be | deferred for a quarter of a second |
+/// | anything else, redirections among it, an error, no answer in time | retried |
+/// | none: the destination's circuit is open | deferred until it may close, and not all of them to the same moment |
+/// | none: as many are [under way](Sender::at_once) as may be | deferred, one after the other as fast as it answers: 0.25 to 30 s |
 ///
 /// One circuit for each destination, and a bound to the calls that it has [at once](Sender::at_once): neither who is down
 /// nor who takes requests and never answers them holds up the others.
@@ -104,6 +97,9 @@ struct Rules {
 
 impl<S> Sender<S> {
     /// Delivers over this client. The name is that of its circuits.
+    ///
+    /// The client [resolves names](super::GuardedResolver) to public addresses only, and follows no redirections: the address
+    /// that one leads to is looked at by nobody. hyper-util's does not; reqwest's has to be told (`redirect::Policy::none()`).
     pub fn new(name: &str, client: S) -> Self {
         let rules = Rules {
             endpoints: Endpoints::default(),
@@ -183,15 +179,19 @@ where
             Err(outcome) => return Box::pin(async { Ok(outcome) }),
         };
         let destination = Arc::clone(&webhook.data.destination);
-        let Some(place) = endpoint.place(self.rules.at_once) else {
-            let outcome = Outcome::defer(BUSY, format!("{destination} has as many calls under way as it may"));
-            return Box::pin(async { Ok(outcome) });
+        let mut place = match endpoint.place(self.rules.at_once, Instant::now()) {
+            Ok(place) => place,
+            Err(wait) => {
+                let outcome = Outcome::defer(wait, format!("{destination} has as many calls under way as it may"));
+                return Box::pin(async { Ok(outcome) });
+            }
         };
         let circuit = self.rules.circuits.get(&destination);
         let permit = match circuit.admit(Instant::now()) {
             Ok(permit) => permit,
             Err(rejected) => {
-                let outcome = Outcome::defer(rejected.retry_after, rejected.to_string());
+                let wait = endpoint.wait_for_circuit(rejected.retry_after, Instant::now());
+                let outcome = Outcome::defer(wait, rejected.to_string());
                 return Box::pin(async { Ok(outcome) });
             }
         };
@@ -199,6 +199,7 @@ where
             Ok(request) => self.client.call(request),
             Err(error) => return Box::pin(async move { Ok(Outcome::bury(error.to_string())) }),
         };
+        place.begin(Instant::now());
         let (endpoints, limit) = (self.rules.endpoints.clone(), self.rules.timeout);
         Box::pin(async move {
             let _place = place;
@@ -216,11 +217,11 @@ where
 impl Rules {
     /// The webhook and where it goes; what becomes of it when it goes nowhere.
     fn look_up(&self, delivery: Delivery) -> Result<(Delivery<Webhook>, Endpoint), Outcome> {
-        let size = delivery.data.get().len();
         let delivery: Delivery<Webhook> =
             delivery.read().map_err(|error| Outcome::bury(format!("its data is no webhook: {error}")))?;
         let destination = &delivery.data.destination;
-        if delivery.data.payload.get().len() > self.largest {
+        let size = delivery.data.payload.get().len();
+        if size > self.largest {
             return Err(Outcome::bury(format!("a payload of {size} bytes, and {} at most", self.largest)));
         }
         let endpoint = match self.endpoints.find(destination) {

@@ -13,8 +13,9 @@ use tokio::task::{JoinError, JoinHandle};
 use tokio::time::{Instant, interval_at, sleep};
 use tower_service::Service;
 
-use super::{BoxError, Counts, Rules, Stop};
-use crate::engine::{Claimed, EngineError, Settlement};
+use super::{Counts, Rules, Stop};
+use crate::BoxError;
+use crate::engine::{self, Claimed, EngineError, Settlement};
 use crate::job::{Delivery, Envelope, Outcome, Reason};
 
 type Answer = Result<Outcome, BoxError>;
@@ -170,7 +171,10 @@ impl Attempt<'_> {
         let connectivity = self.rules.connectivity.as_ref();
         match answer {
             Ok(Ok(outcome)) => {
-                connectivity.inspect(|connectivity| connectivity.reached());
+                // What was put off or is no job of this processor's has asked nobody.
+                if let (Some(connectivity), Outcome::Ack | Outcome::Retry { .. }) = (connectivity, &outcome) {
+                    connectivity.reached();
+                }
                 self.settled_as(outcome)
             }
             Ok(Err(error)) => match connectivity.filter(|connectivity| connectivity.is_unreachable(&*error)) {
@@ -216,13 +220,15 @@ impl Attempt<'_> {
     }
 
     fn due(&self, after: Duration) -> u64 {
-        self.rules.queue.clock.now().saturating_add(u64::try_from(after.as_millis()).unwrap_or(u64::MAX))
+        engine::after(self.rules.queue.clock.now(), after)
     }
 
     fn counted(&self, name: &'static str, took: Option<Duration>, settlement: Settlement) -> Settlement {
         if let Some(meters) = &self.rules.queue.meters {
             meters.processed(&self.envelope().kind, self.envelope().priority, name, took);
         }
+        let flows = &self.rules.queue.shared.flows;
+        flows.ended(&self.envelope().kind, self.envelope().priority, name, took.unwrap_or_default());
         settlement
     }
 

@@ -134,6 +134,7 @@ impl Claims {
         }
         self.maintained = Some(now);
         let queue = &self.rules.queue;
+        queue.shared.flows.tick(now);
         let _ = queue.engine.maintain(queue.clock.now()).await;
         if let Some(meters) = &queue.meters
             && let Ok(contents) = queue.contents().await

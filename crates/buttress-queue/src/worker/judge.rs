@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use buttress::circuit_breaker::Rejected;
 
-use super::BoxError;
+use crate::BoxError;
 use crate::job::Outcome;
 
 #[derive(Clone)]

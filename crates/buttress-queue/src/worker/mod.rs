@@ -41,7 +41,6 @@ mod attempt;
 mod claims;
 mod judge;
 
-use std::error::Error as StdError;
 use std::fmt;
 use std::future::{Future, poll_fn};
 use std::sync::Arc;
@@ -56,12 +55,11 @@ use tokio::task::JoinSet;
 use tokio::time::sleep;
 use tower_service::Service;
 
+use crate::BoxError;
 use crate::connectivity::Connectivity;
 use crate::engine::Claimed;
 use crate::job::{Delivery, Outcome};
 use crate::queue::Queue;
-
-type BoxError = Box<dyn StdError + Send + Sync>;
 
 /// How long a place waits before it asks a service again that said it will never be ready.
 const BROKEN: Duration = Duration::from_secs(1);

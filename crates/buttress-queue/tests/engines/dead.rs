@@ -1,8 +1,8 @@
 use std::time::Duration;
 
-use buttress_queue::{EngineConfig, JobState};
+use buttress_queue::{Bound, EngineConfig, JobState};
 
-use crate::subject::{SECOND, Subject, T, buried, id, job, letters, retry};
+use crate::subject::{SECOND, Subject, T, buried, id, job, jobs, letters, retry};
 
 pub(crate) async fn a_dead_letter_keeps_the_job_the_reason_and_the_counts(make: impl AsyncFn(EngineConfig) -> Subject) {
     let subject = make(EngineConfig::default()).await;
@@ -76,6 +76,26 @@ pub(crate) async fn what_is_no_letter_is_neither_replayed_nor_discarded(make: im
     assert_eq!(subject.engine.discard(&all).await.unwrap(), 0);
     assert_eq!(subject.state("a", T).await, Some(JobState::Active));
     assert_eq!(subject.state("b", T).await, Some(JobState::Waiting));
+}
+
+pub(crate) async fn of_too_many_letters_the_oldest_are_thrown_away(make: impl AsyncFn(EngineConfig) -> Subject) {
+    let subject = make(EngineConfig::default().most_dead(jobs(3))).await;
+    five_letters(&subject).await;
+    subject.engine.maintain(T + 10 * SECOND).await.unwrap();
+    assert_eq!(letters(&subject.dead(None, 10).await), ["2", "3", "4"]);
+    assert_eq!(subject.state("0", T + 10 * SECOND).await, None);
+    subject.engine.replay(&[id("3")], T + 10 * SECOND).await.unwrap();
+    subject.engine.discard(&[id("2")]).await.unwrap();
+    subject.engine.maintain(T + 10 * SECOND).await.unwrap();
+    assert_eq!(letters(&subject.dead(None, 10).await), ["4"], "there is room for it");
+}
+
+pub(crate) async fn of_too_large_letters_the_oldest_are_thrown_away(make: impl AsyncFn(EngineConfig) -> Subject) {
+    let most = Bound { jobs: u64::MAX, bytes: 3 * job("0").size() };
+    let subject = make(EngineConfig::default().most_dead(most)).await;
+    five_letters(&subject).await;
+    subject.engine.maintain(T + 10 * SECOND).await.unwrap();
+    assert_eq!(letters(&subject.dead(None, 10).await), ["2", "3", "4"]);
 }
 
 pub(crate) async fn letters_are_thrown_away_when_their_time_is_over(make: impl AsyncFn(EngineConfig) -> Subject) {

@@ -28,6 +28,20 @@ pub(crate) async fn the_contents_are_counted_by_type_and_priority(make: impl Asy
     assert_eq!(contents.depths[1].bytes, 4 * size);
 }
 
+pub(crate) async fn many_of_many_types_are_counted_right(make: impl AsyncFn(EngineConfig) -> Subject) {
+    let subject = make(EngineConfig::default()).await;
+    // More waiting than delayed, more delayed than waiting, and about as many.
+    for (kind, waiting, delayed) in [("a", 5_000, 10), ("b", 10, 5_000), ("c", 5_000, 5_001)] {
+        let of = |count, due| {
+            (0..count).map(move |at| job(&format!("{kind}-{due}-{at}")).kind(kind).due(due)).collect::<Vec<_>>()
+        };
+        subject.push([of(waiting, T), of(delayed, T + 1)].concat(), T).await;
+    }
+    let contents = subject.engine.contents(T).await.unwrap();
+    let counts = contents.depths.iter().map(|depth| (depth.waiting, depth.delayed, depth.oldest));
+    assert_eq!(counts.collect::<Vec<_>>(), [(5_000, 10, Some(T)), (10, 5_000, Some(T)), (5_000, 5_001, Some(T))]);
+}
+
 pub(crate) async fn what_was_never_there_is_not_found(make: impl AsyncFn(EngineConfig) -> Subject) {
     let subject = make(EngineConfig::default()).await;
     assert_eq!(subject.state("a", T).await, None);

@@ -14,6 +14,7 @@ use buttress_queue::{Delivery, Drained, EngineConfig, Job, JobId, Memory, Outcom
 use serde_json::json;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
+use tokio::time::sleep;
 use tower::{BoxError, Service, service_fn};
 
 pub(crate) fn queue() -> Queue {
@@ -48,6 +49,11 @@ where
 
 pub(crate) async fn found(queue: &Queue, name: &str) -> Found {
     queue.find(&id(name)).await.unwrap().unwrap()
+}
+
+/// Long enough, on the paused clock, for everything that can happen without a wait.
+pub(crate) async fn settled() {
+    sleep(Duration::from_millis(1)).await;
 }
 
 /// A worker that runs until it is told to stop.

@@ -5,6 +5,7 @@ mod state;
 use std::fmt;
 use std::future::Future;
 use std::pin::{Pin, pin};
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -26,12 +27,14 @@ pub struct Memory(Arc<Shared>);
 struct Shared {
     state: Mutex<State>,
     changed: Notify,
+    closed: AtomicBool,
 }
 
 impl Memory {
     /// Nothing is in it yet.
     pub fn new(config: EngineConfig) -> Self {
-        Self(Arc::new(Shared { state: Mutex::new(State::new(config)), changed: Notify::new() }))
+        let (state, changed) = (Mutex::new(State::new(config)), Notify::new());
+        Self(Arc::new(Shared { state, changed, closed: AtomicBool::new(false) }))
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -40,14 +43,18 @@ impl Memory {
 
     /// Asks the state, and wakes who waits for something to claim.
     fn change<T: Send + 'static>(&self, ask: impl FnOnce(&mut State) -> Result<T, EngineError>) -> Answer<'static, T> {
-        let answer = ask(&mut self.state());
+        let answer = self.open().and_then(|()| ask(&mut self.state()));
         self.0.changed.notify_waiters();
         Box::pin(async move { answer })
     }
 
     fn look<T: Send + 'static>(&self, ask: impl FnOnce(&State) -> T) -> Answer<'static, T> {
-        let answer = ask(&self.state());
-        Box::pin(async move { Ok(answer) })
+        let answer = self.open().map(|()| ask(&self.state()));
+        Box::pin(async move { answer })
+    }
+
+    fn open(&self) -> Result<(), EngineError> {
+        if self.0.closed.load(Relaxed) { Err(EngineError::Closed) } else { Ok(()) }
     }
 }
 
@@ -61,8 +68,8 @@ impl Engine for Memory {
     }
 
     fn claim(&self, max: usize, lease: Duration, now: u64) -> Answer<'_, Vec<Claimed>> {
-        let claimed = self.state().claim(max, lease, now);
-        Box::pin(async move { Ok(claimed) })
+        let claimed = self.open().map(|()| self.state().claim(max, lease, now));
+        Box::pin(async move { claimed })
     }
 
     fn extend<'a>(&'a self, lease: &'a Lease, by: Duration, now: u64) -> Answer<'a, ()> {
@@ -117,12 +124,29 @@ impl Engine for Memory {
     }
 
     fn close(&self) -> Answer<'_, ()> {
-        Box::pin(async { Ok(()) })
+        let open = self.open();
+        self.0.closed.store(true, Relaxed);
+        Box::pin(async move { open })
     }
 }
 
 impl fmt::Debug for Memory {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Memory").field("jobs", &self.state().len()).finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn what_is_closed_says_so() {
+        let queue = Memory::new(EngineConfig::default());
+        queue.close().await.unwrap();
+        assert!(matches!(queue.push(Vec::new(), 0).await, Err(EngineError::Closed)));
+        assert!(matches!(queue.claim(1, Duration::ZERO, 0).await, Err(EngineError::Closed)));
+        assert!(matches!(queue.contents(0).await, Err(EngineError::Closed)));
+        assert!(matches!(queue.clone().close().await, Err(EngineError::Closed)));
     }
 }

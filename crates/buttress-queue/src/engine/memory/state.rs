@@ -1,13 +1,14 @@
 //! What is in memory: pure, and driven by the times that it is given.
 
+mod dead;
+
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::ops::Bound;
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::super::{
-    Admitted, Claimed, Contents, DeadLetter, Depth, EngineConfig, EngineError, Entry, Found, Head, Lease, Room,
-    Settlement, There, Usage, after, next_lane,
+    Admitted, Claimed, Contents, Depth, EngineConfig, EngineError, Entry, Found, Head, Lease, Room, Settlement, There,
+    Usage, after, next_lane,
 };
 use crate::job::{Envelope, JobId, JobState, Priority, Reason};
 
@@ -25,6 +26,7 @@ pub(super) struct State {
     /// By when they are forgotten, then the order in which they came.
     done: BTreeMap<Place, JobId>,
     usage: [Usage; 4],
+    dead_usage: Usage,
     order: u64,
     tokens: u64,
 }
@@ -55,6 +57,7 @@ impl State {
             dead: BTreeSet::new(),
             done: BTreeMap::new(),
             usage: Default::default(),
+            dead_usage: Usage::default(),
             order: 0,
             tokens: 0,
         }
@@ -190,16 +193,6 @@ impl State {
         }
     }
 
-    fn bury(&mut self, id: &JobId, reason: Reason, attempts: u32, now: u64) {
-        let Some(job) = self.jobs.get_mut(id) else { return };
-        job.stand = Stand::Dead(reason);
-        job.attempts = attempts;
-        job.place.0 = now;
-        let (priority, size) = (job.priority(), job.size());
-        self.dead.insert((now, id.clone()));
-        self.give_back(priority, size);
-    }
-
     /// When there will be something to claim.
     pub(super) fn next_due(&self) -> Option<u64> {
         let lanes = self.lanes.iter().filter_map(|lane| lane.keys().next().map(|&(due, _)| due));
@@ -238,50 +231,6 @@ impl State {
             Stand::Done => JobState::Done,
         };
         Some(Found { state, attempts: job.attempts, crashes: job.crashes })
-    }
-
-    pub(super) fn dead(&self, after: Option<&DeadLetter>, max: usize) -> Vec<DeadLetter> {
-        let from =
-            after.map_or(Bound::Unbounded, |letter| Bound::Excluded((letter.buried, letter.envelope.id.clone())));
-        let later = self.dead.range((from, Bound::Unbounded));
-        later.filter_map(|(_, id)| self.jobs.get(id).and_then(Job::letter)).take(max).collect()
-    }
-
-    pub(super) fn replay(&mut self, ids: &[JobId], now: u64) -> u64 {
-        let mut replayed = 0;
-        for id in ids {
-            let Some(job) = self.jobs.get_mut(id).filter(|job| matches!(job.stand, Stand::Dead(_))) else { continue };
-            (job.attempts, job.crashes) = (0, 0);
-            let (priority, size) = (job.priority(), job.size());
-            self.dead.remove(&(job.place.0, id.clone()));
-            self.count(priority, size);
-            self.queue_again(id, Some(now));
-            replayed += 1;
-        }
-        replayed
-    }
-
-    pub(super) fn discard(&mut self, ids: &[JobId]) -> u64 {
-        let before = self.dead.len();
-        for id in ids {
-            if let Some(buried) = self.jobs.get(id).filter(|job| job.is_dead()).map(|job| job.place.0) {
-                self.dead.remove(&(buried, id.clone()));
-                self.jobs.remove(id);
-            }
-        }
-        (before - self.dead.len()) as u64
-    }
-
-    pub(super) fn maintain(&mut self, now: u64) {
-        while self.done.first_key_value().is_some_and(|((forgotten, _), _)| *forgotten <= now) {
-            self.forget_done();
-        }
-        let kept = now.saturating_sub(after(0, self.config.keep_dead));
-        while self.dead.first().is_some_and(|(buried, _)| *buried < kept) {
-            if let Some((_, id)) = self.dead.pop_first() {
-                self.jobs.remove(&id);
-            }
-        }
     }
 
     fn forget_done(&mut self) {
@@ -338,15 +287,5 @@ impl Job {
 
     fn size(&self) -> u64 {
         self.envelope.as_ref().map_or(0, Envelope::size)
-    }
-
-    const fn is_dead(&self) -> bool {
-        matches!(self.stand, Stand::Dead(_))
-    }
-
-    fn letter(&self) -> Option<DeadLetter> {
-        let Stand::Dead(reason) = &self.stand else { return None };
-        let (envelope, reason) = (self.envelope.clone()?, reason.clone());
-        Some(DeadLetter { envelope, reason, attempts: self.attempts, crashes: self.crashes, buried: self.place.0 })
     }
 }

@@ -1,5 +1,6 @@
 //! The engine of one machine: a file of SQLite's.
 
+mod depths;
 mod error;
 mod read;
 mod reserve;

@@ -1,10 +1,12 @@
 //! What is looked at without changing it.
 
-use rusqlite::{Connection, OptionalExtension, params};
+use std::sync::Arc;
 
-use super::super::{Contents, DeadLetter, Depth, Found};
-use super::row::{Named, priority, signed, unsigned};
-use crate::job::{JobId, JobState, Reason};
+use rusqlite::{Connection, OptionalExtension, Row, params};
+
+use super::super::{Contents, DeadLetter, Depth, Found, Usage};
+use super::row::{Named, priority, rank, signed, unsigned};
+use crate::job::{JobId, JobState, Priority, Reason};
 
 pub(super) fn find(connection: &Connection, id: &JobId, now: u64) -> rusqlite::Result<Option<Found>> {
     const JOB: &str = "SELECT state, due, attempts, crashes FROM jobs WHERE id = ?1";
@@ -28,23 +30,72 @@ pub(super) fn find(connection: &Connection, id: &JobId, now: u64) -> rusqlite::R
 }
 
 pub(super) fn contents(connection: &Connection, now: u64) -> rusqlite::Result<Contents> {
-    const DEPTHS: &str = "SELECT type, priority,
-            SUM(state = 0 AND due <= ?1), SUM(state = 0 AND due > ?1), SUM(state = 1), SUM(size),
-            MIN(CASE WHEN state = 0 AND due <= ?1 THEN due END)
-        FROM jobs WHERE state < 2 GROUP BY type, priority ORDER BY type, priority";
-    // Both are of one moment.
+    const DEPTHS: &str = "SELECT type, priority, queued, active, bytes FROM depths
+        WHERE queued + active > 0 ORDER BY type, priority";
+    // All of it is of one moment.
     let moment = connection.unchecked_transaction()?;
     let mut statement = moment.prepare_cached(DEPTHS)?;
-    let depths = statement.query_map([signed(now)], |row| {
-        let oldest = row.get::<_, Option<i64>>(6)?.and_then(|oldest| oldest.try_into().ok());
-        let (waiting, delayed, active) = (unsigned(row, 2)?, unsigned(row, 3)?, unsigned(row, 4)?);
-        let (kind, priority, bytes) = (row.get(0)?, priority(row, 1)?, unsigned(row, 5)?);
+    let depths = statement.query_map((), |row| {
+        let (kind, priority) = (row.get(0)?, priority(row, 1)?);
+        let (active, bytes) = (unsigned(row, 3)?, unsigned(row, 4)?);
+        let lane = Lane { connection: &moment, kind: &kind, priority, queued: unsigned(row, 2)?, now };
+        let (waiting, oldest) = (lane.waiting()?, lane.oldest()?);
+        let delayed = lane.queued - waiting;
         Ok(Depth { kind, priority, waiting, delayed, active, bytes, oldest })
     })?;
     let depths = depths.collect::<Result<_, _>>()?;
-    let dead =
-        moment.prepare_cached("SELECT COUNT(*) FROM jobs WHERE state = 2")?.query_row((), |row| unsigned(row, 0))?;
-    Ok(Contents { depths, dead })
+    Ok(Contents { depths, dead: buried(&moment)?.jobs })
+}
+
+/// How much of dead letters there is.
+pub(super) fn buried(connection: &Connection) -> rusqlite::Result<Usage> {
+    const DEAD: &str = "SELECT COALESCE(SUM(dead), 0), COALESCE(SUM(dead_bytes), 0) FROM depths";
+    let usage = |row: &Row<'_>| Ok(Usage { jobs: unsigned(row, 0)?, bytes: unsigned(row, 1)? });
+    connection.prepare_cached(DEAD)?.query_row((), usage)
+}
+
+/// What is queued of one type and priority.
+struct Lane<'a> {
+    connection: &'a Connection,
+    kind: &'a Arc<str>,
+    priority: Priority,
+    queued: u64,
+    now: u64,
+}
+
+impl Lane<'_> {
+    /// How many of them can be claimed. Counts those or the others, whichever are fewer.
+    fn waiting(&self) -> rusqlite::Result<u64> {
+        const DUE: &str = "SELECT COUNT(*) FROM (SELECT 1 FROM jobs INDEXED BY typed
+            WHERE state = 0 AND type = ?1 AND priority = ?2 AND due <= ?3 LIMIT ?4)";
+        const LATER: &str = "SELECT COUNT(*) FROM (SELECT 1 FROM jobs INDEXED BY typed
+            WHERE state = 0 AND type = ?1 AND priority = ?2 AND due > ?3 LIMIT ?4)";
+        let mut most = 1_000;
+        loop {
+            let later = self.count(LATER, most)?;
+            if later < most {
+                return Ok(self.queued.saturating_sub(later));
+            }
+            let due = self.count(DUE, most)?;
+            if due < most {
+                return Ok(due);
+            }
+            most *= 4;
+        }
+    }
+
+    fn count(&self, sql: &str, most: u64) -> rusqlite::Result<u64> {
+        let lane = params![self.kind, rank(self.priority), signed(self.now), signed(most)];
+        self.connection.prepare_cached(sql)?.query_row(lane, |row| unsigned(row, 0))
+    }
+
+    /// Since when the first could be claimed.
+    fn oldest(&self) -> rusqlite::Result<Option<u64>> {
+        const FIRST: &str = "SELECT due FROM jobs INDEXED BY typed
+            WHERE state = 0 AND type = ?1 AND priority = ?2 AND due <= ?3 ORDER BY due LIMIT 1";
+        let lane = params![self.kind, rank(self.priority), signed(self.now)];
+        self.connection.prepare_cached(FIRST)?.query_row(lane, |row| unsigned(row, 0)).optional()
+    }
 }
 
 /// Dead letters after this one, by when it was buried and its id.

@@ -10,7 +10,7 @@ use super::super::EngineError;
 use super::error::{NotAQueue, engine_error};
 
 /// Of what is below, in the file's `user_version`.
-pub(super) const VERSION: i64 = 1;
+pub(super) const VERSION: i64 = 2;
 
 /// Bytes of a page.
 pub(super) const PAGE: u64 = 4096;
@@ -25,7 +25,8 @@ const STATEMENTS: usize = 64;
 /// What changes often is apart from what is large, so that a claim does not write the data again.
 ///
 /// `state`: 0 queued, 1 active, 2 dead. `time`: of an active job the end of its lease, of a dead one when it was buried.
-/// `place` orders jobs that are due at one time; `counter` is where places and fencing tokens come from.
+/// `place` orders jobs that are due at one time; `counter` is where places and fencing tokens come from. `depths` is counted
+/// along, so that nobody who asks what is there has to look at all of it.
 const TABLES: &str = "
 CREATE TABLE jobs (
     seq INTEGER PRIMARY KEY,
@@ -43,8 +44,19 @@ CREATE TABLE jobs (
     reason TEXT
 );
 CREATE INDEX queued ON jobs (priority, due, place) WHERE state = 0;
+CREATE INDEX typed ON jobs (type, priority, due) WHERE state = 0;
 CREATE INDEX active ON jobs (time) WHERE state = 1;
 CREATE INDEX dead ON jobs (time, id) WHERE state = 2;
+CREATE TABLE depths (
+    type TEXT NOT NULL,
+    priority INTEGER NOT NULL,
+    queued INTEGER NOT NULL,
+    active INTEGER NOT NULL,
+    bytes INTEGER NOT NULL,
+    dead INTEGER NOT NULL,
+    dead_bytes INTEGER NOT NULL,
+    PRIMARY KEY (type, priority)
+) WITHOUT ROWID;
 CREATE TABLE envelopes (
     seq INTEGER PRIMARY KEY,
     v INTEGER NOT NULL,
@@ -70,7 +82,7 @@ CREATE TABLE usage (
 INSERT INTO usage VALUES (0, 0, 0), (1, 0, 0), (2, 0, 0), (3, 0, 0);
 CREATE TABLE counter (value INTEGER NOT NULL);
 INSERT INTO counter VALUES (0);
-PRAGMA user_version = 1;
+PRAGMA user_version = 2;
 ";
 
 /// A connection that writes, to a file that is a queue from now on.

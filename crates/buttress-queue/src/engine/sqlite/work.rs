@@ -1,16 +1,19 @@
 //! What is done to the file, inside a transaction.
 
+mod dead;
+
+use std::sync::Arc;
 use std::time::Duration;
 
 use rusqlite::{CachedStatement, Connection, OptionalExtension, Params, params};
 
 use super::super::{
-    Admitted, Claimed, EngineConfig, EngineError, Entry, Full, Head, Lease, Room, Settlement, There, Usage, after,
-    next_lane,
+    Admitted, Claimed, EngineConfig, EngineError, Entry, Full, Head, Lease, Room, Settlement, There, after, next_lane,
 };
+use super::depths::{Counted, Depths, Stand};
 use super::read::find;
-use super::row::{Named, id, priority, rank, signed, unsigned};
-use crate::job::{JobId, Priority, Reason};
+use super::row::{Named, id, rank, signed, unsigned};
+use crate::job::{JobId, Priority};
 
 /// A storage's error, or else the engine's answer.
 pub(super) type Asked<T> = rusqlite::Result<Result<T, EngineError>>;
@@ -19,8 +22,7 @@ pub(super) type Asked<T> = rusqlite::Result<Result<T, EngineError>>;
 pub(super) struct Work<'a> {
     connection: &'a Connection,
     config: &'a EngineConfig,
-    usage: [Usage; 4],
-    usage_before: [Usage; 4],
+    depths: Depths,
     counter: u64,
     counter_before: u64,
 }
@@ -28,8 +30,7 @@ pub(super) struct Work<'a> {
 /// A job that somebody has.
 struct Held {
     seq: i64,
-    priority: Priority,
-    size: u64,
+    counted: Counted,
     attempts: u32,
     crashes: u32,
 }
@@ -43,28 +44,18 @@ struct Candidate {
 impl<'a> Work<'a> {
     pub(super) fn begin(connection: &'a Connection, config: &'a EngineConfig) -> rusqlite::Result<Self> {
         connection.prepare_cached("BEGIN IMMEDIATE")?.execute(())?;
-        let mut usage = [Usage::default(); 4];
-        let mut statement = connection.prepare_cached("SELECT priority, jobs, bytes FROM usage")?;
-        let mut rows = statement.query(())?;
-        while let Some(row) = rows.next()? {
-            usage[priority(row, 0)?.rank()] = Usage { jobs: unsigned(row, 1)?, bytes: unsigned(row, 2)? };
-        }
+        let depths = Depths::read(connection)?;
         let counter = connection.prepare_cached("SELECT value FROM counter")?.query_row((), |row| unsigned(row, 0))?;
-        Ok(Self { connection, config, usage, usage_before: usage, counter, counter_before: counter })
+        Ok(Self { connection, config, depths, counter, counter_before: counter })
     }
 
     pub(super) fn commit(self) -> rusqlite::Result<()> {
-        for (priority, usage) in Priority::ALL.into_iter().zip(self.usage) {
-            if usage != self.usage_before[priority.rank()] {
-                let values = params![rank(priority), signed(usage.jobs), signed(usage.bytes)];
-                self.run("UPDATE usage SET jobs = ?2, bytes = ?3 WHERE priority = ?1", values)?;
-            }
-        }
         if self.counter != self.counter_before {
             self.run("UPDATE counter SET value = ?1", [signed(self.counter)])?;
         }
-        self.run("COMMIT", ())?;
-        Ok(())
+        let Self { connection, depths, .. } = self;
+        depths.write(connection)?;
+        connection.prepare_cached("COMMIT")?.execute(()).map(drop)
     }
 
     fn sql(&self, sql: &str) -> rusqlite::Result<CachedStatement<'a>> {
@@ -84,7 +75,8 @@ impl<'a> Work<'a> {
             Ok(evicted) => evicted,
             Err(full) => return Ok(Admitted::Full(full)),
         };
-        self.usage[priority.rank()].add(size);
+        let counted = Counted { kind: Arc::clone(&envelope.kind), priority, size };
+        self.depths.moved(counted, None, Some(Stand::Queued));
         // Known no longer, and not forgotten yet.
         self.run("DELETE FROM done WHERE id = ?1", [envelope.id.as_str()])?;
         const JOB: &str =
@@ -104,17 +96,18 @@ impl<'a> Work<'a> {
 
     /// Throws away what has to go, once it is known to be enough.
     fn make_room(&mut self, priority: Priority, size: u64) -> rusqlite::Result<Result<Vec<(JobId, Priority)>, Full>> {
-        const VICTIM: &str = "SELECT seq, id, size FROM jobs INDEXED BY queued WHERE state = 0 AND priority = ?1
+        const VICTIM: &str =
+            "SELECT seq, id, type, priority, size FROM jobs INDEXED BY queued WHERE state = 0 AND priority = ?1
             ORDER BY due, place LIMIT 1 OFFSET ?2";
         let bounds = &self.config.bounds;
-        let mut there = self.usage.map(|usage| There { usage, evictable: false });
+        let mut there = self.depths.usage().map(|usage| There { usage, evictable: false });
         if bounds.room(priority, size, &there) == Room::Yes {
             return Ok(Ok(Vec::new()));
         }
         let mut statement = self.sql(VICTIM)?;
         let mut victim = |from: Priority, nth: i64| {
             let victim = statement
-                .query_row(params![rank(from), nth], |row| Ok((row.get::<_, i64>(0)?, id(row, 1)?, unsigned(row, 2)?)));
+                .query_row(params![rank(from), nth], |row| Ok((row.get(0)?, id(row, 1)?, Counted::read(row, 2)?)));
             victim.optional()
         };
         let mut next = [const { None }; 4];
@@ -130,24 +123,25 @@ impl<'a> Work<'a> {
                 Room::Full(full) => return Ok(Err(full)),
             };
             let lane = from.rank();
-            let Some((seq, id, size)) = next[lane].take() else { break };
-            there[lane].usage.take(size);
+            let Some(victim_of_lane) = next[lane].take() else { break };
+            let (_, _, Counted { size, .. }) = &victim_of_lane;
+            there[lane].usage.take(*size);
             taken[lane] += 1;
             next[lane] = victim(from, taken[lane])?;
             there[lane].evictable = next[lane].is_some();
-            victims.push((seq, id, from));
+            victims.push(victim_of_lane);
         }
-        self.usage = there.map(|there| there.usage);
-        victims
-            .into_iter()
-            .map(|(seq, id, from)| self.remove(seq).map(|()| (id, from)))
-            .collect::<Result<_, _>>()
-            .map(Ok)
+        let mut evicted = Vec::with_capacity(victims.len());
+        for (seq, id, counted) in victims {
+            self.remove(seq)?;
+            evicted.push((id, counted.priority));
+            self.depths.moved(counted, Some(Stand::Queued), None);
+        }
+        Ok(Ok(evicted))
     }
 
     pub(super) fn claim(&mut self, max: usize, lease: Duration, now: u64) -> rusqlite::Result<Vec<Claimed>> {
-        const OVER: &str = "UPDATE jobs SET state = 0, crashes = crashes + 1 WHERE state = 1 AND time <= ?1";
-        self.run(OVER, [signed(now)])?;
+        self.take_back(now)?;
         let mut lanes = self.candidates(max, now)?;
         let until = signed(after(now, lease));
         let mut claimed = Vec::new();
@@ -158,6 +152,18 @@ impl<'a> Work<'a> {
             claimed.push(self.hand_out(candidate.seq, until)?);
         }
         Ok(claimed)
+    }
+
+    /// Puts back whatever was not heard of until its lease was over.
+    fn take_back(&mut self, now: u64) -> rusqlite::Result<()> {
+        const OVER: &str = "UPDATE jobs SET state = 0, crashes = crashes + 1 WHERE state = 1 AND time <= ?1
+            RETURNING type, priority, size";
+        let mut statement = self.sql(OVER)?;
+        let mut rows = statement.query([signed(now)])?;
+        while let Some(row) = rows.next()? {
+            self.depths.moved(Counted::read(row, 0)?, Some(Stand::Active), Some(Stand::Queued));
+        }
+        Ok(())
     }
 
     /// The first of each lane, the very first at the end.
@@ -183,6 +189,9 @@ impl<'a> Work<'a> {
         let (named, attempts, crashes) = self
             .sql(HAND_OUT)?
             .query_row(params![seq, until, token], |row| Ok((Named::read(row)?, row.get(3)?, row.get(4)?)))?;
+        // As large as before, whatever that is.
+        let counted = Counted { kind: Arc::clone(&named.kind), priority: named.priority, size: 0 };
+        self.depths.moved(counted, Some(Stand::Queued), Some(Stand::Active));
         let lease = Lease { id: named.id.clone(), token: token as u64 };
         Ok(Claimed { envelope: named.envelope(self.connection, seq)?, lease, attempts, crashes })
     }
@@ -199,98 +208,53 @@ impl<'a> Work<'a> {
     pub(super) fn settle(&mut self, lease: &Lease, settlement: &Settlement, now: u64) -> Asked<()> {
         const RETRY: &str = "UPDATE jobs SET state = 0, due = ?2, place = ?3, attempts = attempts + 1 WHERE seq = ?1";
         const DEFER: &str = "UPDATE jobs SET state = 0, due = ?2, place = ?3 WHERE seq = ?1";
+        const BURY: &str = "UPDATE jobs SET state = 2, time = ?2, reason = ?3, attempts = ?4 WHERE seq = ?1";
         let Some(held) = self.held(lease)? else { return Ok(Err(EngineError::LeaseLost(lease.id.clone()))) };
-        match settlement {
-            Settlement::Done => self.finish(&held, &lease.id, now)?,
+        let stands = match settlement {
+            Settlement::Done => {
+                self.finish(&held, &lease.id, now)?;
+                None
+            }
             Settlement::Retry { due, reason: _ } => {
                 let place = self.next();
                 self.run(RETRY, params![held.seq, signed(*due), place])?;
+                Some(Stand::Queued)
             }
             Settlement::Defer { due } => {
                 let place = self.next();
                 self.run(DEFER, params![held.seq, signed(*due), place])?;
+                Some(Stand::Queued)
             }
             Settlement::Release => {
                 self.run("UPDATE jobs SET state = 0 WHERE seq = ?1", [held.seq])?;
+                Some(Stand::Queued)
             }
-            Settlement::Bury { reason, attempts } => self.bury(&held, reason, *attempts, now)?,
-        }
+            Settlement::Bury { reason, attempts } => {
+                self.run(BURY, params![held.seq, signed(now), reason.as_str(), attempts])?;
+                Some(Stand::Dead)
+            }
+        };
+        self.depths.moved(held.counted, Some(Stand::Active), stands);
         Ok(Ok(()))
     }
 
     fn held(&self, lease: &Lease) -> rusqlite::Result<Option<Held>> {
-        const HELD: &str = "SELECT seq, priority, size, attempts, crashes FROM jobs
+        const HELD: &str = "SELECT seq, type, priority, size, attempts, crashes FROM jobs
             WHERE id = ?1 AND state = 1 AND token = ?2";
         let held = self.sql(HELD)?.query_row(params![lease.id.as_str(), signed(lease.token)], |row| {
-            let (seq, attempts, crashes) = (row.get(0)?, row.get(3)?, row.get(4)?);
-            Ok(Held { seq, priority: priority(row, 1)?, size: unsigned(row, 2)?, attempts, crashes })
+            let (seq, attempts, crashes) = (row.get(0)?, row.get(4)?, row.get(5)?);
+            Ok(Held { seq, counted: Counted::read(row, 1)?, attempts, crashes })
         });
         held.optional()
     }
 
     /// Removes first: on a full disk that is where the room for the rest comes from.
-    fn finish(&mut self, held: &Held, id: &JobId, now: u64) -> rusqlite::Result<()> {
+    fn finish(&self, held: &Held, id: &JobId, now: u64) -> rusqlite::Result<()> {
         const DONE: &str = "INSERT INTO done (id, until, attempts, crashes) VALUES (?1, ?2, ?3, ?4)";
         self.remove(held.seq)?;
-        self.usage[held.priority.rank()].take(held.size);
         let until = signed(after(now, self.config.remember));
         self.run(DONE, params![id.as_str(), until, held.attempts, held.crashes])?;
         Ok(())
-    }
-
-    fn bury(&mut self, held: &Held, reason: &Reason, attempts: u32, now: u64) -> rusqlite::Result<()> {
-        const BURY: &str = "UPDATE jobs SET state = 2, time = ?2, reason = ?3, attempts = ?4 WHERE seq = ?1";
-        self.usage[held.priority.rank()].take(held.size);
-        self.run(BURY, params![held.seq, signed(now), reason.as_str(), attempts])?;
-        Ok(())
-    }
-
-    pub(super) fn replay(&mut self, ids: &[JobId], now: u64) -> rusqlite::Result<u64> {
-        const REPLAY: &str = "UPDATE jobs SET state = 0, due = ?2, place = ?3, attempts = 0, crashes = 0, reason = NULL
-            WHERE id = ?1 AND state = 2 RETURNING priority, size";
-        let mut replayed = 0;
-        for id in ids {
-            let place = self.next();
-            let one = self
-                .sql(REPLAY)?
-                .query_row(params![id.as_str(), signed(now), place], |row| Ok((priority(row, 0)?, unsigned(row, 1)?)));
-            if let Some((priority, size)) = one.optional()? {
-                self.usage[priority.rank()].add(size);
-                replayed += 1;
-            }
-        }
-        Ok(replayed)
-    }
-
-    pub(super) fn discard(&mut self, ids: &[JobId]) -> rusqlite::Result<u64> {
-        let mut discarded = 0;
-        for id in ids {
-            let seq = self
-                .sql("SELECT seq FROM jobs WHERE id = ?1 AND state = 2")?
-                .query_row([id.as_str()], |row| row.get(0));
-            if let Some(seq) = seq.optional()? {
-                self.remove(seq)?;
-                discarded += 1;
-            }
-        }
-        Ok(discarded)
-    }
-
-    /// Forgets at most so many; whether there may be more.
-    pub(super) fn forget(&mut self, most: usize, now: u64) -> rusqlite::Result<bool> {
-        // In the order in which they were done, which is that of their end but for a clock that was set back.
-        const DONE: &str = "DELETE FROM done WHERE seq IN (SELECT seq FROM done ORDER BY seq LIMIT ?1)
-            AND (until <= ?2 OR seq <= (SELECT MAX(seq) FROM done) - ?3)";
-        const DEAD: &str = "SELECT seq FROM jobs WHERE state = 2 AND time < ?1 ORDER BY time LIMIT ?2";
-        let limit = signed(most as u64);
-        let done = self.run(DONE, params![limit, signed(now), signed(self.config.bounds.most())])?;
-        let kept = now.saturating_sub(after(0, self.config.keep_dead));
-        let dead = self
-            .sql(DEAD)?
-            .query_map(params![signed(kept), limit], |row| row.get(0))?
-            .collect::<Result<Vec<i64>, _>>()?;
-        dead.iter().try_for_each(|&seq| self.remove(seq))?;
-        Ok(done == most || dead.len() == most)
     }
 
     fn remove(&self, seq: i64) -> rusqlite::Result<()> {
