@@ -1,0 +1,65 @@
+-- Ends claims. Answers for each: done, lost, or `hand` and the id: BullMQ's own script has to do it, with a lock that is empty.
+-- ARGV, for each: id, what it may be known by otherwise, lock, then `done`, `release`, `defer` with a time, `retry` with a time
+-- and a reason, or `bury` with a count and a reason.
+local HANDED = 10000
+
+local function finish(id, key, set, field, value, attempts)
+  call('HSET', key, field, value, 'finishedOn', now, 'atm', attempts)
+  call('ZADD', set, now, id)
+  tell(field == 'returnvalue' and 'completed' or 'failed', 'jobId', id, field, value, 'prev', 'active')
+end
+
+local function settle(id, lock, what, number, reason)
+  if not holds(id, lock) then
+    return nil
+  end
+  local key = prefix .. id
+  local ends = what == 'done' or what == 'bury'
+  local fields = call('HMGET', key, 'parentKey', 'deid', 'priority', 'bt:size', 'atm')
+  -- Somebody else's queue waits for it, or it is one of Node's that keep others out.
+  if ends and (fields[1] or fields[2] or call('EXISTS', key .. ':dependencies', key .. ':unsuccessful') > 0) then
+    call('SET', key .. ':lock', '', 'PX', HANDED)
+    return 'hand ' .. id
+  end
+  if call('LREM', active, -1, id) == 0 then
+    return nil
+  end
+  call('DEL', key .. ':lock')
+  call('SREM', stalled, id)
+  if ends and fields[4] then
+    use(fields[3] or '0', tonumber(fields[4]), -1)
+  end
+  if what == 'done' then
+    finish(id, key, completed, 'returnvalue', '""', (tonumber(fields[5]) or 0) + 1)
+  elseif what == 'bury' then
+    call('HDEL', key, 'defa')
+    finish(id, key, failed, 'failedReason', reason, number)
+    tell('retries-exhausted', 'jobId', id, 'attemptsMade', number)
+  elseif what == 'release' then
+    give_back(id)
+    wake()
+  else
+    if what == 'retry' then
+      call('HINCRBY', key, 'atm', 1)
+      call('HSET', key, 'failedReason', reason)
+    end
+    put_off(id, tonumber(number))
+  end
+  return 'done'
+end
+
+local answers = {}
+for at = 4, #ARGV, 6 do
+  local answer
+  for candidate = at, at + 1 do
+    if not answer and ARGV[candidate] ~= '' then
+      answer = settle(ARGV[candidate], ARGV[at + 2], ARGV[at + 3], ARGV[at + 4], ARGV[at + 5])
+    end
+  end
+  table.insert(answers, answer or 'lost')
+end
+used()
+if call('LLEN', active) == 0 and call('LLEN', wait) == 0 and call('ZCARD', prioritized) == 0 then
+  tell('drained')
+end
+return answers

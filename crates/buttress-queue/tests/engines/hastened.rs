@@ -1,0 +1,116 @@
+//! A Redis by whose clock as much time goes by as by that of the test.
+//!
+//! Everything else goes by the time that an engine is told, but locks are keys that Redis forgets in its own time. Whenever
+//! the test says that it is later, they have less of it left.
+
+use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use buttress_queue::engine::{
+    Admitted, Answer, Claimed, Contents, DeadLetter, Engine, Entry, Found, Lease, Settlement,
+};
+use buttress_queue::{JobId, Redis};
+
+const LATER: &str = "
+for _, lock in ipairs(redis.call('KEYS', '*:lock')) do
+  local left = redis.call('PTTL', lock) - ARGV[1]
+  redis.call('PEXPIRE', lock, math.max(left, 0))
+end";
+
+pub(crate) struct Hastened {
+    engine: Redis,
+    url: String,
+    now: AtomicU64,
+}
+
+impl Hastened {
+    pub(crate) fn new(engine: Redis, url: String) -> Self {
+        Self { engine, url, now: AtomicU64::new(0) }
+    }
+
+    async fn pass(&self, now: u64) {
+        let before = self.now.fetch_max(now, Ordering::SeqCst);
+        if before > 0 && before < now {
+            let client = redis::Client::open(self.url.as_str()).unwrap();
+            let mut connection = client.get_multiplexed_async_connection().await.unwrap();
+            redis::Script::new(LATER).arg(now - before).invoke_async::<()>(&mut connection).await.unwrap();
+        }
+    }
+
+    fn at<'a, T, F>(
+        &'a self,
+        now: u64,
+        ask: impl FnOnce(&'a Redis) -> F + Send + 'a,
+    ) -> Pin<Box<dyn Future<Output = T> + Send + 'a>>
+    where
+        F: Future<Output = T> + Send + 'a,
+    {
+        Box::pin(async move {
+            self.pass(now).await;
+            ask(&self.engine).await
+        })
+    }
+}
+
+impl fmt::Debug for Hastened {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.engine.fmt(f)
+    }
+}
+
+impl Engine for Hastened {
+    fn name(&self) -> &'static str {
+        self.engine.name()
+    }
+
+    fn push(&self, entries: Vec<Entry>, now: u64) -> Answer<'_, Vec<Admitted>> {
+        self.at(now, move |engine| engine.push(entries, now))
+    }
+
+    fn claim(&self, max: usize, lease: Duration, now: u64) -> Answer<'_, Vec<Claimed>> {
+        self.at(now, move |engine| engine.claim(max, lease, now))
+    }
+
+    fn extend<'a>(&'a self, lease: &'a Lease, by: Duration, now: u64) -> Answer<'a, ()> {
+        self.at(now, move |engine| engine.extend(lease, by, now))
+    }
+
+    fn settle<'a>(&'a self, lease: &'a Lease, settlement: Settlement, now: u64) -> Answer<'a, ()> {
+        self.at(now, move |engine| engine.settle(lease, settlement, now))
+    }
+
+    fn ready(&self, now: u64) -> Pin<Box<dyn Future<Output = ()> + Send + '_>> {
+        self.at(now, move |engine| engine.ready(now))
+    }
+
+    fn contents(&self, now: u64) -> Answer<'_, Contents> {
+        self.at(now, move |engine| engine.contents(now))
+    }
+
+    fn find<'a>(&'a self, id: &'a JobId, now: u64) -> Answer<'a, Option<Found>> {
+        self.at(now, move |engine| engine.find(id, now))
+    }
+
+    fn dead<'a>(&'a self, after: Option<&'a DeadLetter>, max: usize) -> Answer<'a, Vec<DeadLetter>> {
+        self.engine.dead(after, max)
+    }
+
+    fn replay<'a>(&'a self, ids: &'a [JobId], now: u64) -> Answer<'a, u64> {
+        self.at(now, move |engine| engine.replay(ids, now))
+    }
+
+    fn discard<'a>(&'a self, ids: &'a [JobId]) -> Answer<'a, u64> {
+        self.engine.discard(ids)
+    }
+
+    fn maintain(&self, now: u64) -> Answer<'_, ()> {
+        self.at(now, move |engine| engine.maintain(now))
+    }
+
+    fn close(&self) -> Answer<'_, ()> {
+        self.engine.close()
+    }
+}
