@@ -1,7 +1,7 @@
 //! A Redis by whose clock as much time goes by as by that of the test.
 //!
-//! Everything else goes by the time that an engine is told, but locks are keys that Redis forgets in its own time. Whenever
-//! the test says that it is later, they have less of it left.
+//! Everything else goes by the time that an engine is told, but locks are keys that Redis forgets in its own time. So they are
+//! kept from it, and forgotten when the test says that it is late enough.
 
 use std::fmt;
 use std::future::Future;
@@ -14,10 +14,17 @@ use buttress_queue::engine::{
 };
 use buttress_queue::{JobId, Redis};
 
-const LATER: &str = "
+/// Forgets the locks that are over, and keeps the others; locks of less than half a second are left to Redis.
+const PASS: &str = "
+local now = tonumber(ARGV[1])
 for _, lock in ipairs(redis.call('KEYS', '*:lock')) do
-  local left = redis.call('PTTL', lock) - ARGV[1]
-  redis.call('PEXPIRE', lock, math.max(left, 0))
+  local left = redis.call('PTTL', lock)
+  if left > 500 then
+    redis.call('PERSIST', lock)
+    redis.call('HSET', 'hastened', lock, now + math.ceil(left / 1000) * 1000)
+  elseif left == -1 and tonumber(redis.call('HGET', 'hastened', lock)) <= now then
+    redis.call('DEL', lock)
+  end
 end";
 
 pub(crate) struct Hastened {
@@ -27,17 +34,16 @@ pub(crate) struct Hastened {
 }
 
 impl Hastened {
-    pub(crate) fn new(engine: Redis, url: String) -> Self {
+    pub(crate) const fn new(engine: Redis, url: String) -> Self {
         Self { engine, url, now: AtomicU64::new(0) }
     }
 
     async fn pass(&self, now: u64) {
-        let before = self.now.fetch_max(now, Ordering::SeqCst);
-        if before > 0 && before < now {
-            let client = redis::Client::open(self.url.as_str()).unwrap();
-            let mut connection = client.get_multiplexed_async_connection().await.unwrap();
-            redis::Script::new(LATER).arg(now - before).invoke_async::<()>(&mut connection).await.unwrap();
-        }
+        let now = self.now.fetch_max(now, Ordering::SeqCst).max(now);
+        let client = redis::Client::open(self.url.as_str()).unwrap();
+        let patient = redis::AsyncConnectionConfig::new().set_response_timeout(None);
+        let mut connection = client.get_multiplexed_async_connection_with_config(&patient).await.unwrap();
+        redis::Script::new(PASS).arg(now).invoke_async::<()>(&mut connection).await.unwrap();
     }
 
     fn at<'a, T, F>(
@@ -46,11 +52,14 @@ impl Hastened {
         ask: impl FnOnce(&'a Redis) -> F + Send + 'a,
     ) -> Pin<Box<dyn Future<Output = T> + Send + 'a>>
     where
+        T: Send + 'a,
         F: Future<Output = T> + Send + 'a,
     {
         Box::pin(async move {
             self.pass(now).await;
-            ask(&self.engine).await
+            let answer = ask(&self.engine).await;
+            self.pass(now).await;
+            answer
         })
     }
 }

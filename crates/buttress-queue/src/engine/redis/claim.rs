@@ -17,10 +17,9 @@ type Result<T> = std::result::Result<T, EngineError>;
 
 impl Redis {
     pub(super) async fn hand_out(&self, via: Via, max: usize, lease: Duration, now: u64) -> Result<Vec<Claimed>> {
-        let opened = millis(self.0.opened.elapsed());
-        let look = opened.saturating_sub(self.0.looked.load(Relaxed)) >= LOOK;
+        let look = now.abs_diff(self.0.looked.load(Relaxed)) >= LOOK;
         if look {
-            self.0.looked.store(opened, Relaxed);
+            self.0.looked.store(now, Relaxed);
         }
         let first = self.0.token.fetch_add(max as u64, Relaxed);
         let ageing = self.0.config.ageing;

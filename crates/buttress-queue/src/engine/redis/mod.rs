@@ -50,9 +50,8 @@ struct Shared {
     settling: Settling,
     /// Something was pushed or put back by this process.
     changed: Notify,
-    /// When leases that are over were last looked for, in milliseconds since it was opened.
+    /// When leases that are over were last looked for, in Unix milliseconds.
     looked: AtomicU64,
-    opened: Instant,
 }
 
 impl Redis {
@@ -71,7 +70,6 @@ impl Redis {
             settling: Settling::default(),
             changed: Notify::new(),
             looked: AtomicU64::new(0),
-            opened: Instant::now(),
         })))
     }
 

@@ -44,7 +44,7 @@ impl Redis {
                 .arg(envelope.data.get())
                 .arg(opts)
                 .arg(envelope.created)
-                .arg(if delay > 0 { *due } else { 0 })
+                .arg(due)
                 .arg(number)
                 .arg(most(lane.jobs))
                 .arg(most(lane.bytes))

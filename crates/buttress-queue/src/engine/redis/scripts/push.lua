@@ -1,6 +1,6 @@
 -- Takes jobs in. Answers for each: new, lane (which is full), total (which is), or where the one stands that is known.
 -- ARGV: how long what is done is remembered for, the most jobs and bytes there may be, and for each job: id, name, data, opts,
--- time, due (0: now), priority, the most jobs and bytes of that priority, size, key.
+-- time, due, priority, the most jobs and bytes of that priority, size, key.
 local age, most_jobs, most_bytes = tonumber(ARGV[4]), tonumber(ARGV[5]), tonumber(ARGV[6])
 local answers = {}
 local woken = false
@@ -29,6 +29,9 @@ local function store(id, at, due, priority)
   tell('added', 'jobId', id, 'name', ARGV[at + 1])
   if due > now then
     return put_off(id, due)
+  end
+  if due ~= tonumber(ARGV[at + 4]) then
+    call('HSET', key, 'bt:due', due)
   end
   call('ZADD', prioritized, priority * LANE + call('INCR', pc) % LANE, id)
   woken = true
