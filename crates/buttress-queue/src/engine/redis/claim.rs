@@ -1,7 +1,11 @@
 //! Jobs on their way to whoever works on them.
 
+use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::Relaxed;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
+
+use tokio::time::Instant;
 
 use super::link::Via;
 use super::wire::Fields;
@@ -13,26 +17,94 @@ pub(super) const CHUNK: usize = 256;
 /// Leases that are over are looked for this often, in milliseconds, and whenever there is nothing else to claim.
 const LOOK: u64 = 100;
 
+/// How much longer a claim is looked after of which nothing was heard, than it may be made: clocks may differ by so much.
+const SLACK: Duration = Duration::from_secs(1);
+
 type Result<T> = std::result::Result<T, EngineError>;
 
+/// The tokens that claims are made with.
+pub(super) struct Tokens {
+    next: AtomicU64,
+    /// Those of claims of which nothing was heard, and until when they may yet be made: what was handed out with them is
+    /// nobody's.
+    unheard: Mutex<Vec<Unheard>>,
+}
+
+#[derive(Clone, Copy)]
+struct Unheard {
+    first: u64,
+    last: u64,
+    until: Instant,
+}
+
+impl Tokens {
+    pub(super) const fn new() -> Self {
+        Self { next: AtomicU64::new(1), unheard: Mutex::new(Vec::new()) }
+    }
+
+    /// For a claim of so many, that is made by then or never.
+    pub(super) fn take(&self, max: usize, until: Instant) -> Taken<'_> {
+        let first = self.next.fetch_add(max as u64, Relaxed);
+        Taken { tokens: self, unheard: Some(Unheard { first, last: first + max as u64 - 1, until: until + SLACK }) }
+    }
+
+    fn unheard(&self) -> MutexGuard<'_, Vec<Unheard>> {
+        self.unheard.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Tokens of a claim that is being made; looked after, unless it is [heard of](Self::heard).
+pub(super) struct Taken<'a> {
+    tokens: &'a Tokens,
+    unheard: Option<Unheard>,
+}
+
+impl Taken<'_> {
+    fn first(&self) -> u64 {
+        self.unheard.map_or(0, |taken| taken.first)
+    }
+
+    fn heard(&mut self) {
+        self.unheard = None;
+    }
+}
+
+impl Drop for Taken<'_> {
+    fn drop(&mut self) {
+        self.tokens.unheard().extend(self.unheard);
+    }
+}
+
 impl Redis {
-    pub(super) async fn hand_out(&self, via: Via, max: usize, lease: Duration, now: u64) -> Result<Vec<Claimed>> {
+    pub(super) async fn hand_out(
+        &self,
+        via: Via,
+        max: usize,
+        lease: Duration,
+        now: u64,
+        mut tokens: Taken<'_>,
+    ) -> Result<Vec<Claimed>> {
         let look = now.abs_diff(self.0.looked.load(Relaxed)) >= LOOK;
         if look {
             self.0.looked.store(now, Relaxed);
         }
-        let first = self.0.token.fetch_add(max as u64, Relaxed);
+        let (asked, unheard) = (Instant::now(), self.0.tokens.unheard().clone());
         let ageing = self.0.config.ageing;
         let call = via
             .call(&scripts::CLAIM, now)
             .arg(max)
             .arg(millis(lease).max(1))
             .arg(self.lock(""))
-            .arg(first)
+            .arg(tokens.first())
             .arg(if ageing == Duration::MAX { 0 } else { millis(ageing).max(1) })
             .arg(u8::from(look))
-            .args(self.numbers().0);
+            .args(self.numbers().0)
+            .args(unheard.iter().flat_map(|unheard| [unheard.first, unheard.last]));
         let jobs: Vec<[String; 11]> = via.run(call).await?;
+        tokens.heard();
+        if !unheard.is_empty() {
+            self.0.tokens.unheard().retain(|unheard| unheard.until >= asked);
+        }
         let mut claimed = Vec::with_capacity(jobs.len());
         for fields in jobs {
             match self.read(fields) {

@@ -19,6 +19,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
+use claim::Tokens;
 pub use config::{InvalidRedis, RedisConfig};
 use link::{Links, Via};
 use settle::Settling;
@@ -45,8 +46,7 @@ struct Shared {
     links: Arc<Links>,
     /// What the locks of this engine begin with.
     owner: Uuid,
-    /// The next fencing token.
-    token: AtomicU64,
+    tokens: Tokens,
     settling: Settling,
     /// Something was pushed or put back by this process.
     changed: Notify,
@@ -66,7 +66,7 @@ impl Redis {
             config,
             links: Links::new(redis),
             owner: Uuid::now_v7(),
-            token: AtomicU64::new(1),
+            tokens: Tokens::new(),
             settling: Settling::default(),
             changed: Notify::new(),
             looked: AtomicU64::new(0),
@@ -132,7 +132,8 @@ impl Engine for Redis {
             let mut claimed = Vec::new();
             while claimed.len() < max {
                 let some = (max - claimed.len()).min(claim::CHUNK);
-                match self.ask(self.longer(), move |via| self.hand_out(via, some, lease, now)).await {
+                let tokens = self.0.tokens.take(some, Instant::now() + self.longer());
+                match self.ask(self.longer(), move |via| self.hand_out(via, some, lease, now, tokens)).await {
                     Ok(more) if more.is_empty() => break,
                     Ok(more) => claimed.extend(more),
                     Err(error) if claimed.is_empty() => return Err(error),

@@ -1,6 +1,7 @@
 -- Hands out jobs, each with a lock of its own. Answers for each: what its lock ends with, id, and fields.
 -- ARGV: how many, milliseconds of the locks, what they begin with, what the first ends with, after how many milliseconds of
--- waiting a job counts as more urgent (0: never), whether to look for leases that are over, then the four priorities.
+-- waiting a job counts as more urgent (0: never), whether to look for leases that are over, the four priorities, and from which
+-- to which end of locks nobody heard of what was handed out, each.
 local most, lease, owner, token = tonumber(ARGV[4]), ARGV[5], ARGV[6], tonumber(ARGV[7])
 local step, look = tonumber(ARGV[8]), ARGV[9] == '1'
 local AT_ONCE = 1000 -- are promoted
@@ -133,6 +134,23 @@ local function claim(duration)
   return true
 end
 
+-- Puts back what was handed out to nobody.
+local function disown()
+  for _, id in ipairs(#ARGV > 13 and call('LRANGE', active, 0, -1) or {}) do
+    local lock = call('GET', prefix .. id .. ':lock')
+    local ends = lock and string.sub(lock, 1, #owner) == owner and tonumber(string.sub(lock, #owner + 1))
+    for at = 14, ends and #ARGV or 0, 2 do
+      if ends >= tonumber(ARGV[at]) and ends <= tonumber(ARGV[at + 1]) then
+        call('DEL', prefix .. id .. ':lock')
+        call('LREM', active, -1, id)
+        give_back(id)
+        break
+      end
+    end
+  end
+end
+
+disown()
 if look then
   take_back()
 end
