@@ -1,5 +1,6 @@
 //! Leases and delays in real time: Redis forgets locks by its own clock. Nothing is said of how much of it goes by.
 
+use std::task::Poll;
 use std::time::Duration;
 
 use buttress_queue::engine::{Engine, Settlement};
@@ -72,4 +73,65 @@ async fn a_retry_counts_an_attempt_and_a_deferral_nothing() {
     engine.settle(&claimed.lease, bury, now()).await.unwrap();
     let letter = engine.dead(None, 10).await.unwrap().remove(0);
     assert_eq!((letter.reason.as_str(), letter.attempts, letter.crashes), ("it said 410", 2, 0));
+}
+
+#[tokio::test]
+async fn a_clock_that_is_set_back_loses_nothing() {
+    let Some(server) = servers::Redis::start().await else { return };
+    let engine = engine(&server.url(), "time");
+    let later = now();
+    engine.push(vec![job("a"), job("b")], later).await.unwrap();
+    let claimed = next(&engine, LONG).await;
+    let back = later - 3_600_000;
+    engine.extend(&claimed.lease, LONG, back).await.unwrap();
+    let retry = Settlement::Retry { due: back + 1_000, reason: Reason::from("broken") };
+    engine.settle(&claimed.lease, retry, back).await.unwrap();
+    // What could be claimed still can be; what was put off waits for its time.
+    let other = engine.claim(10, LONG, back).await.unwrap();
+    assert_eq!(other.len(), 1, "{other:?}");
+    assert_ne!(other[0].envelope.id, claimed.envelope.id);
+    let again = engine.claim(10, LONG, back + 1_000).await.unwrap();
+    assert_eq!(again[0].envelope.id, claimed.envelope.id);
+    for claimed in other.into_iter().chain(again) {
+        engine.settle(&claimed.lease, Settlement::Done, back + 1_000).await.unwrap();
+    }
+    assert!(engine.contents(back).await.unwrap().depths.is_empty());
+}
+
+async fn poll_once<T>(future: impl Future<Output = T>) -> Poll<T> {
+    let mut future = std::pin::pin!(future);
+    std::future::poll_fn(|context| Poll::Ready(future.as_mut().poll(context))).await
+}
+
+/// The runtime that settled for others may be gone before it is done.
+#[test]
+fn another_runtime_goes_on_with_an_engine() {
+    let runtime = || tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let first = runtime();
+    let Some(server) = first.block_on(servers::Redis::start()) else { return };
+    let engine = engine(&server.url(), "time");
+    let claimed = first.block_on(async {
+        engine.push(vec![job("a")], now()).await.unwrap();
+        let claimed = next(&engine, LONG).await;
+        // It is asked for, and nobody has begun with it.
+        let begun = poll_once(engine.settle(&claimed.lease, Settlement::Done, now())).await;
+        assert!(begun.is_pending());
+        claimed
+    });
+    let later = runtime();
+    // The server is a child of the first.
+    std::thread::spawn(move || drop(first)).join().unwrap();
+    later.block_on(async {
+        let settled = async {
+            while let Err(error) = engine.settle(&claimed.lease, Settlement::Done, now()).await {
+                assert!(error.is_transient() || matches!(error, EngineError::LeaseLost(_)), "{error}");
+                if !error.is_transient() {
+                    break;
+                }
+                crate::pause().await;
+            }
+        };
+        tokio::time::timeout(crate::PATIENCE, settled).await.expect("somebody sees to it");
+    });
+    drop(server);
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::link::Via;
+use super::link::{LATE, Via};
 use super::wire::Fields;
 use super::{Redis, ids, millis, scripts};
 use crate::engine::{Claimed, EngineError, Lease, Settlement};
@@ -16,9 +16,6 @@ use crate::engine::{Claimed, EngineError, Lease, Settlement};
 pub(super) const CHUNK: usize = 256;
 /// Leases that are over are looked for this often, in milliseconds, and whenever there is nothing else to claim.
 const LOOK: u64 = 100;
-
-/// How much longer a claim is looked after of which nothing was heard, than it may be made: clocks may differ by so much.
-const SLACK: Duration = Duration::from_secs(1);
 
 type Result<T> = std::result::Result<T, EngineError>;
 
@@ -45,7 +42,7 @@ impl Tokens {
     /// For a claim of so many, that is made by then or never.
     pub(super) fn take(&self, max: usize, until: Instant) -> Taken<'_> {
         let first = self.next.fetch_add(max as u64, Relaxed);
-        Taken { tokens: self, unheard: Some(Unheard { first, last: first + max as u64 - 1, until: until + SLACK }) }
+        Taken { tokens: self, unheard: Some(Unheard { first, last: first + max as u64 - 1, until: until + 2 * LATE }) }
     }
 
     fn unheard(&self) -> MutexGuard<'_, Vec<Unheard>> {

@@ -4,7 +4,7 @@
 //! whoever asks them meanwhile waits. So they are used only while they work; a quick look says when new ones are worth it.
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Weak};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
 use bullmq::redis_connection::RedisConnection;
@@ -23,6 +23,11 @@ const ATTEMPT: Duration = Duration::from_secs(2);
 /// Between attempts: at first, and at most.
 const PAUSES: (Duration, Duration) = (Duration::from_millis(50), Duration::from_millis(500));
 
+/// Nothing is done that comes this much later than anybody waits for it: clocks differ, and are set.
+pub(super) const LATE: Duration = Duration::from_secs(1);
+/// How often it is looked what the clock of Redis says.
+const CLOCK: Duration = Duration::from_secs(60);
+
 /// What is open to Redis.
 pub(super) struct Link {
     /// What BullMQ's own scripts are run with.
@@ -30,7 +35,8 @@ pub(super) struct Link {
     /// What ours are: it fails at once when it fails, and never opens itself again.
     connection: MultiplexedConnection,
     /// What the clock of Redis said, not before this.
-    time: (u64, Instant),
+    time: Mutex<(u64, Instant)>,
+    looking: AtomicBool,
     failed: AtomicBool,
 }
 
@@ -41,13 +47,26 @@ impl Link {
         let client = Client::open(config.url.as_str())?;
         // This one gives up at once, before one of BullMQ's that do not.
         let mut connection = client.get_multiplexed_async_connection_with_config(&patient).await?;
-        let asked = Instant::now();
-        let (seconds, micros): (u64, u64) = redis::cmd("TIME").query_async(&mut connection).await?;
-        let time = (seconds * 1000 + micros / 1000, asked);
+        let time = Mutex::new(time(&mut connection).await?);
         let managed = RedisConnection::new_managed_only(&config.connection()).await?;
         let options = QueueOptions::new().connection(config.connection()).prefix(&*config.prefix);
         let queue = Queue::with_connection(&config.queue, managed, options).await?;
-        Ok(Self { queue, connection, time, failed: AtomicBool::new(false) })
+        Ok(Self { queue, connection, time, looking: AtomicBool::new(false), failed: AtomicBool::new(false) })
+    }
+
+    /// What the clock of Redis will say then.
+    fn time_at(self: &Arc<Self>, then: Instant) -> u64 {
+        let (said, asked) = *self.time.lock().unwrap_or_else(PoisonError::into_inner);
+        if asked.elapsed() > CLOCK && !self.looking.swap(true, Ordering::Relaxed) {
+            let link = self.clone();
+            tokio::spawn(async move {
+                if let Ok(time) = time(&mut link.connection.clone()).await {
+                    *link.time.lock().unwrap_or_else(PoisonError::into_inner) = time;
+                }
+                link.looking.store(false, Ordering::Relaxed);
+            });
+        }
+        said.saturating_add(millis(then.saturating_duration_since(asked)))
     }
 
     /// Whether something that was asked over it went wrong in a way that new connections may cure.
@@ -58,6 +77,13 @@ impl Link {
     pub(super) fn fail(&self) {
         self.failed.store(true, Ordering::Relaxed);
     }
+}
+
+/// What the clock of Redis says, not before this.
+async fn time(connection: &mut MultiplexedConnection) -> Result<(u64, Instant), redis::RedisError> {
+    let asked = Instant::now();
+    let (seconds, micros): (u64, u64) = redis::cmd("TIME").query_async(connection).await?;
+    Ok((seconds * 1000 + micros / 1000, asked))
 }
 
 /// A link, for a question to which nobody waits for the answer after this.
@@ -73,9 +99,7 @@ impl Via {
 
     /// A run of a script, at this time of the queue's clock.
     pub(super) fn call<'a>(&self, script: &'a Script, now: u64) -> Call<'a> {
-        let (time, asked) = self.link.time;
-        let until = time.saturating_add(millis(self.until.saturating_duration_since(asked)));
-        Call::new(script, self.link.queue.keys(), now, until)
+        Call::new(script, self.link.queue.keys(), now, self.link.time_at(self.until + LATE))
     }
 
     pub(super) async fn run<T: FromRedisValue>(&self, call: Call<'_>) -> Result<T, EngineError> {

@@ -53,6 +53,33 @@ impl Settling {
     }
 }
 
+/// Sees to it. When that ends before everything is done, or has begun, because its runtime does, all who wait are to ask again.
+struct Attending {
+    engine: Redis,
+    done: bool,
+}
+
+impl Attending {
+    async fn settle_all(mut self) {
+        loop {
+            let ends = self.engine.0.settling.next();
+            if ends.is_empty() {
+                self.done = true;
+                return;
+            }
+            self.engine.settle_some(ends).await;
+        }
+    }
+}
+
+impl Drop for Attending {
+    fn drop(&mut self) {
+        if !self.done {
+            *self.engine.0.settling.queue() = Queue::default();
+        }
+    }
+}
+
 impl Redis {
     pub(super) fn end<'a>(&'a self, lease: &'a Lease, settlement: Settlement, now: u64) -> Answer<'a, ()> {
         let (answer, answered) = oneshot::channel();
@@ -60,28 +87,20 @@ impl Redis {
         Box::pin(async move {
             if self.0.settling.add(end) {
                 // On a task of its own: whoever asks may be dropped, and the others are not to hear of it.
-                tokio::spawn(self.clone().settle_all());
+                tokio::spawn(Attending { engine: self.clone(), done: false }.settle_all());
             }
-            answered.await.unwrap_or(Err(EngineError::Closed))
+            answered.await.unwrap_or_else(|_| Err(EngineError::Unavailable("its runtime has ended".into())))
         })
     }
 
-    async fn settle_all(self) {
-        loop {
-            let ends = self.0.settling.next();
-            if ends.is_empty() {
-                return;
-            }
-            let (asked, answers): (Vec<_>, Vec<_>) =
-                ends.into_iter().map(|end| ((end.lease, end.settlement, end.now), end.answer)).unzip();
-            let settled = self.ask(self.longer(), |via| self.settle_these(via, &asked)).await;
-            self.changed();
-            match settled {
-                Ok(settled) => {
-                    answers.into_iter().zip(settled).for_each(|(answer, settled)| drop(answer.send(settled)))
-                }
-                Err(error) => answers.into_iter().for_each(|answer| drop(answer.send(Err(again(&error))))),
-            }
+    async fn settle_some(&self, ends: Vec<End>) {
+        let (asked, answers): (Vec<_>, Vec<_>) =
+            ends.into_iter().map(|end| ((end.lease, end.settlement, end.now), end.answer)).unzip();
+        let settled = self.ask(self.longer(), |via| self.settle_these(via, &asked)).await;
+        self.changed();
+        match settled {
+            Ok(settled) => answers.into_iter().zip(settled).for_each(|(answer, settled)| drop(answer.send(settled))),
+            Err(error) => answers.into_iter().for_each(|answer| drop(answer.send(Err(again(&error))))),
         }
     }
 
