@@ -39,7 +39,6 @@ impl Hastened {
     }
 
     async fn pass(&self, now: u64) {
-        let now = self.now.fetch_max(now, Ordering::SeqCst).max(now);
         let client = redis::Client::open(self.url.as_str()).unwrap();
         let patient = redis::AsyncConnectionConfig::new().set_response_timeout(None);
         let mut connection = client.get_multiplexed_async_connection_with_config(&patient).await.unwrap();
@@ -56,10 +55,11 @@ impl Hastened {
         F: Future<Output = T> + Send + 'a,
     {
         Box::pin(async move {
-            self.pass(now).await;
-            let answer = ask(&self.engine).await;
-            self.pass(now).await;
-            answer
+            let before = self.now.fetch_max(now, Ordering::SeqCst);
+            if before < now {
+                self.pass(now).await;
+            }
+            ask(&self.engine).await
         })
     }
 }
@@ -80,11 +80,19 @@ impl Engine for Hastened {
     }
 
     fn claim(&self, max: usize, lease: Duration, now: u64) -> Answer<'_, Vec<Claimed>> {
-        self.at(now, move |engine| engine.claim(max, lease, now))
+        Box::pin(async move {
+            let claimed = self.at(now, move |engine| engine.claim(max, lease, now)).await;
+            self.pass(now).await;
+            claimed
+        })
     }
 
     fn extend<'a>(&'a self, lease: &'a Lease, by: Duration, now: u64) -> Answer<'a, ()> {
-        self.at(now, move |engine| engine.extend(lease, by, now))
+        Box::pin(async move {
+            let extended = self.at(now, move |engine| engine.extend(lease, by, now)).await;
+            self.pass(now).await;
+            extended
+        })
     }
 
     fn settle<'a>(&'a self, lease: &'a Lease, settlement: Settlement, now: u64) -> Answer<'a, ()> {

@@ -18,5 +18,5 @@ for at = 5, ARGV[4] == 'tried' and 5 or #ARGV do
     end
   end
 end
-used()
+finish()
 return dead

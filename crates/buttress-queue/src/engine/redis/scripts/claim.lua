@@ -25,7 +25,7 @@ local function promote()
     call('HSET', key, 'delay', 0)
     tell('waiting', 'jobId', id, 'prev', 'delayed')
   end
-  wake()
+  woken = true
 end
 
 -- How many may be handed out: what was asked for, within what the queue is allowed.
@@ -144,6 +144,7 @@ local function disown()
         call('DEL', prefix .. id .. ':lock')
         call('LREM', active, -1, id)
         give_back(id)
+        woken = true
         break
       end
     end
@@ -164,4 +165,5 @@ if left > 0 and #claimed == 0 and not look and take_back() > 0 then
   while #claimed < left and claim(duration) do
   end
 end
+finish()
 return claimed

@@ -60,5 +60,5 @@ end
 for priority, change in pairs(changes) do
   changes[priority] = { math.floor(change[1] + 0.5), change[2] }
 end
-used()
+finish()
 return { call('ZCARD', failed), found }

@@ -15,7 +15,7 @@ if id then
   local size = call('HGET', prefix .. id, 'bt:size')
   if size then
     use(ARGV[4], tonumber(size), -1)
-    used()
+    finish()
   end
   call('ZREM', from, id)
   forget(id)

@@ -22,13 +22,6 @@ local function halted()
   return state[1] or (state[2] and call('LLEN', active) >= tonumber(state[2]))
 end
 
--- Wakes workers of any language that wait.
-local function wake()
-  if not halted() then
-    call('ZADD', marker, 0, '0')
-  end
-end
-
 local longest
 local function tell(...)
   longest = longest or call('HGET', meta, 'opts.maxLenEvents') or 10000
@@ -84,22 +77,33 @@ local function use(priority, size, jobs)
   changes[priority] = { change[1] + size * jobs, change[2] + jobs }
 end
 
--- Writes down what was used; called once, at the end.
-local function used()
+-- What is done once, at the end: what was used is written down, and workers of any language that wait are woken when there is
+-- something to claim, or told when there will be.
+local woken, later = false, false
+local function finish()
   for priority, change in pairs(changes) do
     call('HINCRBY', usage, priority, change[1])
     call('HINCRBY', usage, priority .. ':jobs', change[2])
   end
+  if woken and not halted() then
+    call('ZADD', marker, 0, '0')
+  end
+  local first = later and call('ZRANGE', delayed, 0, 0, 'WITHSCORES')[2]
+  if first then
+    call('ZADD', marker, math.floor(tonumber(first) / TICK), '1')
+  end
 end
 
 -- Puts a job off until then, after those of the same millisecond.
+local last = {}
 local function put_off(id, due)
-  local last = call('ZREVRANGEBYSCORE', delayed, due * TICK + TICK - 1, due * TICK, 'WITHSCORES', 'LIMIT', 0, 1)[2]
-  call('ZADD', delayed, last and math.min(tonumber(last) + 1, due * TICK + TICK - 1) or due * TICK, id)
+  local before = last[due]
+    or call('ZREVRANGEBYSCORE', delayed, due * TICK + TICK - 1, due * TICK, 'WITHSCORES', 'LIMIT', 0, 1)[2]
+  last[due] = before and math.min(tonumber(before) + 1, due * TICK + TICK - 1) or due * TICK
+  call('ZADD', delayed, last[due], id)
   call('HSET', prefix .. id, 'delay', math.max(due - now, 0), 'bt:due', due)
   tell('delayed', 'jobId', id, 'delay', due)
-  local first = call('ZRANGE', delayed, 0, 0, 'WITHSCORES')[2]
-  call('ZADD', marker, math.floor(tonumber(first) / TICK), '1')
+  later = true
 end
 
 -- What a claim wrote down of a job: how often it had been handed out, with which lock, and its place before. It counts for as
@@ -166,9 +170,7 @@ local function take_back()
       end
     end
   end
-  if back > 0 then
-    wake()
-  end
+  woken = woken or back > 0
   return back
 end
 

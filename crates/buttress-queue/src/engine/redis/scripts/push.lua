@@ -3,7 +3,6 @@
 -- time, due, priority, the most jobs and bytes of that priority, size, key.
 local age, most_jobs, most_bytes = tonumber(ARGV[4]), tonumber(ARGV[5]), tonumber(ARGV[6])
 local answers = {}
-local woken = false
 
 local jobs = call('LLEN', wait) + call('LLEN', active) + call('ZCARD', prioritized) + call('ZCARD', delayed)
 local bytes, there = 0, {}
@@ -67,8 +66,5 @@ end
 for at = 7, #ARGV, 11 do
   table.insert(answers, take(at))
 end
-used()
-if woken then
-  wake()
-end
+finish()
 return answers

@@ -3,7 +3,7 @@
 -- and a reason, or `bury` with a count and a reason.
 local HANDED = 10000
 
-local function finish(id, key, set, field, value, attempts)
+local function ended(id, key, set, field, value, attempts)
   call('HSET', key, field, value, 'finishedOn', now, 'atm', attempts)
   call('ZADD', set, now, id)
   tell(field == 'returnvalue' and 'completed' or 'failed', 'jobId', id, field, value, 'prev', 'active')
@@ -30,14 +30,14 @@ local function settle(id, lock, what, number, reason)
     use(fields[3] or '0', tonumber(fields[4]), -1)
   end
   if what == 'done' then
-    finish(id, key, completed, 'returnvalue', '""', (tonumber(fields[5]) or 0) + 1)
+    ended(id, key, completed, 'returnvalue', '""', (tonumber(fields[5]) or 0) + 1)
   elseif what == 'bury' then
     call('HDEL', key, 'defa')
-    finish(id, key, failed, 'failedReason', reason, number)
+    ended(id, key, failed, 'failedReason', reason, number)
     tell('retries-exhausted', 'jobId', id, 'attemptsMade', number)
   elseif what == 'release' then
     give_back(id)
-    wake()
+    woken = true
   else
     if what == 'retry' then
       call('HINCRBY', key, 'atm', 1)
@@ -58,7 +58,7 @@ for at = 4, #ARGV, 6 do
   end
   table.insert(answers, answer or 'lost')
 end
-used()
+finish()
 if call('LLEN', active) == 0 and call('LLEN', wait) == 0 and call('ZCARD', prioritized) == 0 then
   tell('drained')
 end
