@@ -2,6 +2,7 @@
 //! on working.
 #![doc = include_str!("README.md")]
 
+mod batch;
 mod claim;
 mod config;
 mod ids;
@@ -19,10 +20,11 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
+use batch::Batches;
 use claim::Tokens;
 pub use config::{InvalidRedis, RedisConfig};
 use link::{Links, Via};
-use settle::Settling;
+use settle::End;
 use tokio::sync::Notify;
 use tokio::time::{Instant, timeout, timeout_at};
 use uuid::Uuid;
@@ -47,7 +49,8 @@ struct Shared {
     /// What the locks of this engine begin with.
     owner: Uuid,
     tokens: Tokens,
-    settling: Settling,
+    pushing: Batches<(Entry, u64), String>,
+    settling: Batches<End, ()>,
     /// Something was pushed or put back by this process.
     changed: Notify,
     /// When leases that are over were last looked for, in Unix milliseconds.
@@ -67,7 +70,8 @@ impl Redis {
             links: Links::new(redis),
             owner: Uuid::now_v7(),
             tokens: Tokens::new(),
-            settling: Settling::default(),
+            pushing: Batches::new(),
+            settling: Batches::new(),
             changed: Notify::new(),
             looked: AtomicU64::new(0),
         })))
@@ -94,7 +98,7 @@ impl Redis {
                     if let Some(link) = used {
                         link.fail();
                     }
-                    Err(EngineError::Unavailable(format!("no answer within {limit:?}").into()))
+                    Err(no_answer(limit))
                 }
             }
         })
@@ -118,9 +122,15 @@ impl Engine for Redis {
     fn push(&self, entries: Vec<Entry>, now: u64) -> Answer<'_, Vec<Admitted>> {
         Box::pin(async move {
             let mut admitted = Vec::with_capacity(entries.len());
-            for entries in entries.chunks(push::CHUNK) {
+            if let [entry] = &*entries {
+                // How long it waits for those before it counts, too.
                 let patience = self.0.links.config().patience;
-                admitted.extend(self.ask(patience, move |via| self.admit(via, entries, now)).await?);
+                let pushed = timeout(patience, self.push_one(entry, now)).await;
+                admitted.push(pushed.unwrap_or_else(|_| Err(no_answer(patience)))?);
+            } else {
+                for entries in entries.chunks(push::CHUNK) {
+                    admitted.extend(self.push_some(entries, now).await?);
+                }
             }
             self.changed();
             Ok(admitted)
@@ -221,6 +231,10 @@ impl fmt::Debug for Redis {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_tuple("Redis").field(self.0.links.config()).finish()
     }
+}
+
+fn no_answer(limit: Duration) -> EngineError {
+    EngineError::Unavailable(format!("no answer within {limit:?}").into())
 }
 
 fn millis(duration: Duration) -> u64 {

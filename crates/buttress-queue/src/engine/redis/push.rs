@@ -1,5 +1,8 @@
 //! Jobs on their way in.
 
+use std::time::Duration;
+
+use super::batch::{Attending, unattended};
 use super::link::Via;
 use super::look::{Rows, state_of};
 use super::{Redis, ids, millis, scripts, wire};
@@ -12,21 +15,56 @@ pub(super) const CHUNK: usize = 128;
 type Result<T> = std::result::Result<T, EngineError>;
 
 impl Redis {
-    pub(super) async fn admit(&self, via: Via, entries: &[Entry], now: u64) -> Result<Vec<Admitted>> {
-        let answers = self.offer(&via, entries, true, now).await?;
+    /// Pushes one, with whatever else is pushed now.
+    pub(super) async fn push_one(&self, entry: &Entry, now: u64) -> Result<Admitted> {
+        let (answered, attending) = self.0.pushing.add((entry.clone(), now));
+        if let Some(attending) = attending {
+            tokio::spawn(self.clone().push_gathered(attending));
+        }
+        let answer = answered.await.unwrap_or_else(unattended)?;
+        self.admitted(entry, &answer, now).await
+    }
+
+    async fn push_gathered(self, mut attending: Attending<(Entry, u64), String>) {
+        let engine = &self;
+        while let Some(batch) = attending.next(CHUNK) {
+            let now = batch.questions.iter().map(|(_, now)| *now).max().unwrap_or_default();
+            let entries: Vec<_> = batch.questions.iter().map(|(entry, _)| entry).collect();
+            let offer =
+                engine.ask(engine.patience(), |via| async move { engine.offer(&via, &entries, true, now).await });
+            let offered = offer.await;
+            batch.answer(offered.map(|answers| answers.into_iter().map(Ok).collect()));
+        }
+    }
+
+    /// Pushes as many as one question is about.
+    pub(super) async fn push_some(&self, entries: &[Entry], now: u64) -> Result<Vec<Admitted>> {
+        let offered: Vec<_> = entries.iter().collect();
+        let offer = self.ask(self.patience(), |via| async move { self.offer(&via, &offered, true, now).await });
         let mut admitted = Vec::with_capacity(entries.len());
-        for (entry, answer) in entries.iter().zip(answers) {
-            admitted.push(match answer.as_str() {
-                "new" => Admitted::New { evicted: Vec::new() },
-                "lane" | "total" => self.make_room(&via, entry, now).await?,
-                state => Admitted::Duplicate(state_of(state)),
-            });
+        for (entry, answer) in entries.iter().zip(offer.await?) {
+            admitted.push(self.admitted(entry, &answer, now).await?);
         }
         Ok(admitted)
     }
 
+    /// What became of a push of which the script says this.
+    async fn admitted(&self, entry: &Entry, answer: &str, now: u64) -> Result<Admitted> {
+        match answer {
+            "new" => Ok(Admitted::New { evicted: Vec::new() }),
+            "lane" | "total" => {
+                self.ask(self.patience(), |via| async move { self.make_room(&via, entry, now).await }).await
+            }
+            state => Ok(Admitted::Duplicate(state_of(state))),
+        }
+    }
+
+    fn patience(&self) -> Duration {
+        self.0.links.config().patience
+    }
+
     /// Pushes, within the bounds or not, and answers what the script says of each.
-    async fn offer(&self, via: &Via, entries: &[Entry], bounded: bool, now: u64) -> Result<Vec<String>> {
+    async fn offer(&self, via: &Via, entries: &[&Entry], bounded: bool, now: u64) -> Result<Vec<String>> {
         let config = &self.0.config;
         let most = |bound: u64| if bounded { bound } else { u64::MAX };
         let total = config.bounds.total();
@@ -77,7 +115,7 @@ impl Redis {
             out_of_sight[from.rank()] = gone.is_none();
             evicted.extend(gone.and_then(|gone| ids::decode(&gone)).map(|id| (id, from)));
         }
-        let answers = self.offer(via, std::slice::from_ref(entry), false, now).await?;
+        let answers = self.offer(via, &[entry], false, now).await?;
         Ok(match answers.first().map_or("new", String::as_str) {
             "new" => Admitted::New { evicted },
             state => Admitted::Duplicate(state_of(state)),
