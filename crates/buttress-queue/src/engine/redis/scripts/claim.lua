@@ -92,11 +92,13 @@ local function next_prioritized()
   return best[1], place
 end
 
+local none_waits = false
 local function next_job()
-  local id = call('RPOPLPUSH', wait, active)
+  local id = not none_waits and call('RPOPLPUSH', wait, active)
   if id then
     return id, ''
   end
+  none_waits = true
   local place
   id, place = next_prioritized()
   if id then
@@ -161,7 +163,7 @@ while #claimed < left and claim(duration) do
 end
 -- Nothing is there, unless somebody's lease has just come to its end.
 if left > 0 and #claimed == 0 and not look and take_back() > 0 then
-  heads = nil
+  heads, none_waits = nil, false
   while #claimed < left and claim(duration) do
   end
 end
