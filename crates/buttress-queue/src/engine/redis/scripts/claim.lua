@@ -68,13 +68,7 @@ end
 
 -- Takes the most urgent one, where what has waited counts as more urgent, but never as critical; of equals the one that waited
 -- longer.
-local function next_prioritized()
-  if step > 0 and not heads then
-    look_at_heads()
-  end
-  if step == 0 or lanes < 2 then
-    return unpack(call('ZPOPMIN', prioritized))
-  end
+local function aged()
   local best, best_at, best_rank
   for at = 1, 4 do
     local first = heads[at]
@@ -87,34 +81,54 @@ local function next_prioritized()
   end
   local place = call('ZSCORE', prioritized, best[1])
   call('ZREM', prioritized, best[1])
+  call('LPUSH', active, best[1])
   heads[best_at] = head(best_at)
   lanes = lanes - (heads[best_at] and 0 or 1)
   return best[1], place
 end
 
+-- Jobs that were taken together, with their places, and how many of them have been handed out.
+local taken, given = {}, 0
+local function next_prioritized(left)
+  if step > 0 and not heads then
+    look_at_heads()
+  end
+  if step > 0 and lanes > 1 then
+    return aged()
+  end
+  if given == #taken then
+    taken, given = call('ZPOPMIN', prioritized, left), 0
+    local ids_taken = {}
+    for at = 1, #taken, 2 do
+      table.insert(ids_taken, taken[at])
+    end
+    if #ids_taken == 0 then
+      return nil
+    end
+    call('LPUSH', active, unpack(ids_taken))
+  end
+  given = given + 2
+  return taken[given - 1], taken[given]
+end
+
 local none_waits = false
-local function next_job()
+local function next_job(left)
   local id = not none_waits and call('RPOPLPUSH', wait, active)
   if id then
     return id, ''
   end
   none_waits = true
-  local place
-  id, place = next_prioritized()
-  if id then
-    call('LPUSH', active, id)
-  end
-  return id, place
+  return next_prioritized(left)
 end
 
 -- Whether there was one.
-local function claim(duration)
-  local id, place = next_job()
+local function claim(left, duration)
+  local id, place = next_job(left - #claimed)
   if not id then
     return false
   end
   local key = prefix .. id
-  local fields = call('HMGET', key, 'name', 'data', 'opts', 'timestamp', 'priority', 'bt:key', 'atm', 'stc', 'defa')
+  local fields = call('HMGET', key, 'name', 'data', 'opts', 'timestamp', 'priority', 'bt:key', 'atm', 'stc', 'defa', 'ats')
   -- Removed by somebody, or a mark that older versions of BullMQ made.
   if not fields[1] then
     call('LREM', active, 1, id)
@@ -125,7 +139,7 @@ local function claim(duration)
   end
   local lock = string.format('%s%.0f', owner, token)
   call('SET', key .. ':lock', lock, 'PX', lease)
-  hold(key, lock, place)
+  hold(key, string.format('%.0f', (tonumber(fields[10]) or 0) + 1), lock, place)
   tell('active', 'jobId', id, 'prev', 'waiting')
   local job = { string.format('%.0f', token), id }
   for field = 1, 9 do
@@ -159,12 +173,12 @@ if look then
 end
 promote()
 local left, duration = room()
-while #claimed < left and claim(duration) do
+while #claimed < left and claim(left, duration) do
 end
 -- Nothing is there, unless somebody's lease has just come to its end.
 if left > 0 and #claimed == 0 and not look and take_back() > 0 then
   heads, none_waits = nil, false
-  while #claimed < left and claim(duration) do
+  while #claimed < left and claim(left, duration) do
   end
 end
 finish()

@@ -108,8 +108,8 @@ end
 
 -- What a claim wrote down of a job: how often it had been handed out, with which lock, and its place before. It counts for as
 -- long as nobody else has had the job since.
-local function hold(key, lock, place)
-  call('HSET', key, 'processedOn', now, 'bt:held', call('HINCRBY', key, 'ats', 1) .. ' ' .. lock .. ' ' .. place)
+local function hold(key, times, lock, place)
+  call('HSET', key, 'processedOn', now, 'ats', times, 'bt:held', times .. ' ' .. lock .. ' ' .. place)
 end
 
 local function held(key)
@@ -122,10 +122,9 @@ local function held(key)
   end
 end
 
--- Whether a job is still that of whoever had this lock: the lock may be over, as long as nobody was given the job since.
-local function holds(id, lock)
+-- Whether a job, which `has` this lock now, is still that of whoever had the other: that may be over, as long as nobody was given the job since.
+local function holds(id, lock, has)
   local key = prefix .. id
-  local has = call('GET', key .. ':lock')
   if has and has ~= '' then
     return has == lock
   end
