@@ -116,6 +116,11 @@ impl Redis {
         Some(Self { program, folder, address, child })
     }
 
+    /// Its process, while it runs.
+    pub fn process(&self) -> Option<u32> {
+        self.child.id()
+    }
+
     /// Ends it as a crash does.
     ///
     /// # Panics

@@ -19,13 +19,10 @@ use serde_json::value::to_raw_value;
 /// Beyond it nothing will come any more.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// Engines on the queue of this name, as patient as tests are that run beside many others.
+/// An engine on the queue of this name, as patient as tests are that run beside many others.
 fn engine(url: &str, queue: &str) -> Redis {
-    configured(url, queue, EngineConfig::default())
-}
-
-fn configured(url: &str, queue: &str, config: EngineConfig) -> Redis {
-    Redis::new(RedisConfig::new(url, queue).patience(Duration::from_secs(10)), config).unwrap()
+    let patient = RedisConfig::new(url, queue).patience(Duration::from_secs(10));
+    Redis::new(patient, EngineConfig::default()).unwrap()
 }
 
 /// What the queue's clock says.

@@ -101,10 +101,16 @@ impl Bounds {
         self.on_full == OnFull::Evict && priority != Priority::Critical
     }
 
-    /// How many jobs there may be of this priority.
+    /// How much there may be in all.
     #[cfg(feature = "redis")]
-    pub(crate) const fn most_of(&self, priority: Priority) -> u64 {
-        self.each[priority.rank()].jobs
+    pub(crate) const fn total(&self) -> Bound {
+        self.total
+    }
+
+    /// How much there may be of this priority.
+    #[cfg(feature = "redis")]
+    pub(crate) const fn of_priority(&self, priority: Priority) -> Bound {
+        self.each[priority.rank()]
     }
 }
 
@@ -116,7 +122,7 @@ pub(crate) struct Usage {
 }
 
 impl Usage {
-    const fn and(self, other: Self) -> Self {
+    pub(crate) const fn and(self, other: Self) -> Self {
         Self { jobs: self.jobs.saturating_add(other.jobs), bytes: self.bytes.saturating_add(other.bytes) }
     }
 

@@ -4,12 +4,12 @@ use crate::subject::{SECOND, Subject, T, id, job, retry};
 
 pub(crate) async fn the_contents_are_counted_by_type_and_priority(make: impl AsyncFn(EngineConfig) -> Subject) {
     let subject = make(EngineConfig::default()).await;
+    subject.bury("g", T - 1).await;
     let urgent = |name| job(name).kind("mail").priority(Priority::High);
     let size = urgent("a").size();
     subject.push(vec![urgent("a").due(T), urgent("b").due(T + 1), urgent("c").due(T + 2)], T).await;
     subject.push(vec![urgent("d").due(T + 60 * SECOND), job("e").kind("mail").due(T + 3)], T).await;
     subject.push(vec![job("f").kind("call").due(T + 4)], T).await;
-    subject.bury("g", T - 1).await;
     assert_eq!(subject.claim(1, T + 5).await.len(), 1);
     let contents = subject.engine.contents(T + 5).await.unwrap();
     assert_eq!(contents.dead, 1);

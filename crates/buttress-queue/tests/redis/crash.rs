@@ -7,6 +7,8 @@ use std::time::Duration;
 
 use buttress_queue::engine::{Engine, Settlement};
 use buttress_tests::servers;
+use redis::AsyncConnectionConfig;
+use redis::aio::MultiplexedConnection;
 use tokio::process::{Child, Command};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
@@ -29,8 +31,7 @@ fn url() -> Option<OsString> {
 async fn works_until_it_is_killed() {
     let url = url().expect("it is told where").into_string().unwrap();
     let engine = engine(&url, "crash");
-    let client = redis::Client::open(url).unwrap();
-    let runs = client.get_multiplexed_async_connection().await.unwrap();
+    let runs = patient(&url).await;
     let mut slots = JoinSet::new();
     for _ in 0..CONCURRENCY {
         let (engine, mut runs) = (engine.clone(), runs.clone());
@@ -47,6 +48,12 @@ async fn works_until_it_is_killed() {
         });
     }
     slots.join_all().await;
+}
+
+/// Half a second, which answers may take by default, is not enough for them on a busy machine.
+async fn patient(url: &str) -> MultiplexedConnection {
+    let patient = AsyncConnectionConfig::new().set_connection_timeout(None).set_response_timeout(None);
+    redis::Client::open(url).unwrap().get_multiplexed_async_connection_with_config(&patient).await.unwrap()
 }
 
 fn child(url: &str) -> Child {
@@ -69,7 +76,7 @@ async fn no_job_is_lost_when_workers_are_killed() {
         let jobs = (0..500).map(|at| job(&format!("{batch}-{at}"))).collect();
         engine.push(jobs, now()).await.unwrap();
     }
-    let mut runs = redis::Client::open(url.as_str()).unwrap().get_multiplexed_async_connection().await.unwrap();
+    let mut runs = patient(&url).await;
     let mut ran = async || redis::cmd("HLEN").arg("runs").query_async::<usize>(&mut runs).await.unwrap();
     let all = async {
         // The next one is killed whenever so much more has been done.

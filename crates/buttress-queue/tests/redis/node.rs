@@ -83,3 +83,26 @@ async fn what_is_pushed_here_is_worked_on_by_node_in_its_trace() {
     let letter = engine.dead(None, 10).await.unwrap().remove(0);
     assert_eq!((letter.envelope.id, letter.reason.as_str()), (id("18"), "as it was told"));
 }
+
+#[tokio::test]
+async fn what_others_wait_for_is_ended_as_node_would() {
+    let Some(server) = servers::Redis::start().await else { return };
+    let Some(added) = run("flow.mjs", &[&server.url(), "interop"]).await else { return };
+    assert_eq!(added, json!({ "first": "single-1", "second": "single-1" }), "Node keeps the second out");
+    let engine = engine(&server.url(), "interop");
+    let mut came = Vec::new();
+    for _ in 0..4 {
+        let claimed = next(&engine, LEASE).await;
+        let settlement = match claimed.envelope.id.as_str() {
+            "parent" => Settlement::Bury { reason: "broken".into(), attempts: 3 },
+            _ => Settlement::Done,
+        };
+        engine.settle(&claimed.lease, settlement, now()).await.unwrap();
+        came.push(claimed.envelope.id.to_string());
+    }
+    assert!(came[..2].iter().all(|id| id.starts_with("child")), "{came:?}: the parent waits for its children");
+    let letter = engine.dead(None, 10).await.unwrap().remove(0);
+    assert_eq!((letter.envelope.id.as_str(), letter.attempts), ("parent", 3));
+    let again = run("flow.mjs", &[&server.url(), "interop"]).await.unwrap();
+    assert_ne!(again["first"], again["second"], "nothing keeps it out any more");
+}

@@ -6,6 +6,7 @@ use buttress_queue::engine::{Admitted, Engine, Settlement};
 use buttress_queue::{EngineConfig, EngineError, JobState, Redis, RedisConfig};
 use buttress_tests::peers::free_address;
 use buttress_tests::servers;
+use rustix::process::{Pid, Signal, kill_process};
 use tokio::time::timeout;
 
 use crate::{PATIENCE, engine, id, job, next, now, pause};
@@ -22,7 +23,8 @@ fn works(engine: Redis) -> tokio::task::JoinHandle<()> {
                     if !error.is_transient() {
                         break;
                     }
-                    engine.ready(now()).await;
+                    // Not until there is something to claim: there may be nothing, ever.
+                    pause().await;
                 }
             }
         }
@@ -68,6 +70,42 @@ async fn work_goes_on_soon_after_redis_is_back() {
         };
         timeout(Duration::from_secs(20), recovered).await.expect("it works again");
         assert_eq!(engine.find(&before, now()).await.unwrap().unwrap().state, JobState::Done, "nothing is forgotten");
+    }
+    worker.abort();
+}
+
+/// What its process is told by this signal.
+fn tell(server: &servers::Redis, signal: Signal) {
+    let process = Pid::from_raw(server.process().unwrap().cast_signed()).unwrap();
+    kill_process(process, signal).unwrap();
+}
+
+/// With leases that nobody would wait for the end of: what was handed out to nobody comes back all the same.
+#[tokio::test]
+async fn a_redis_that_hangs_holds_up_no_push_and_loses_no_job() {
+    let Some(server) = servers::Redis::start().await else { return };
+    let engine = Redis::new(RedisConfig::new(server.url(), "hangs"), EngineConfig::default()).unwrap();
+    let worker = works(engine.clone());
+    for round in 0..3 {
+        let mut acknowledged = Vec::new();
+        // In the middle of whatever it does then.
+        for at in 0..100 + 10 * round {
+            let id = id(&format!("{round}-{at}"));
+            if engine.push(vec![job(id.as_str())], now()).await.is_ok() {
+                acknowledged.push(id);
+            }
+        }
+        tell(&server, Signal::STOP);
+        for _ in 0..3 {
+            let refused = timeout(Duration::from_secs(2), engine.push(vec![job("during")], now())).await;
+            assert!(matches!(refused, Ok(Err(EngineError::Unavailable(_)))), "{refused:?}");
+        }
+        // Until the worker has given up, too.
+        timeout(PATIENCE, async { while engine.claim(1, LEASE, now()).await.is_ok() {} }).await.unwrap();
+        tell(&server, Signal::CONT);
+        for id in &acknowledged {
+            is_done(&engine, id).await;
+        }
     }
     worker.abort();
 }

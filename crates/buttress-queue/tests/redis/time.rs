@@ -1,12 +1,13 @@
-//! Leases and delays. BullMQ goes by the clock of the wall, so time goes by here; nothing is said of how much of it.
+//! Leases and delays in real time: Redis forgets locks by its own clock. Nothing is said of how much of it goes by.
 
+use std::task::Poll;
 use std::time::Duration;
 
-use buttress_queue::engine::{Admitted, Engine, Settlement};
-use buttress_queue::{EngineConfig, EngineError, JobState, Priority, Reason};
+use buttress_queue::engine::{Engine, Settlement};
+use buttress_queue::{EngineError, JobState, Reason};
 use buttress_tests::servers;
 
-use crate::{configured, engine, id, job, next, now};
+use crate::{engine, id, job, next, now};
 
 const SHORT: Duration = Duration::from_millis(100);
 const LONG: Duration = Duration::from_secs(600);
@@ -19,7 +20,7 @@ async fn a_job_comes_no_sooner_than_it_is_due() {
     later.due = now() + 300;
     let due = later.due;
     engine.push(vec![later], now()).await.unwrap();
-    assert_eq!(engine.find(&id("later"), now()).await.unwrap().unwrap().state, JobState::Delayed);
+    assert_eq!(engine.find(&id("later"), due - 1).await.unwrap().unwrap().state, JobState::Delayed);
     next(&engine, LONG).await;
     assert!(now() >= due, "{} ms early", due - now());
 }
@@ -75,77 +76,62 @@ async fn a_retry_counts_an_attempt_and_a_deferral_nothing() {
 }
 
 #[tokio::test]
-async fn a_known_id_is_answered_with_where_it_stands() {
-    let Some(server) = servers::Redis::start().await else { return };
-    let remember = Duration::from_millis(500);
-    let engine = configured(&server.url(), "time", EngineConfig::default().remember(remember));
-    let again = async || engine.push(vec![job("evt:17")], now()).await.unwrap().remove(0);
-    assert_eq!(again().await, Admitted::New { evicted: Vec::new() });
-    assert_eq!(again().await, Admitted::Duplicate(JobState::Waiting));
-    let claimed = next(&engine, LONG).await;
-    assert_eq!(again().await, Admitted::Duplicate(JobState::Active));
-    let retry = Settlement::Retry { due: now() + 60_000, reason: Reason::from("broken") };
-    engine.settle(&claimed.lease, retry, now()).await.unwrap();
-    assert_eq!(again().await, Admitted::Duplicate(JobState::Delayed));
-    engine.push(vec![job("b")], now()).await.unwrap();
-    let claimed = next(&engine, LONG).await;
-    let bury = Settlement::Bury { reason: Reason::from("broken"), attempts: 1 };
-    engine.settle(&claimed.lease, bury, now()).await.unwrap();
-    assert_eq!(engine.push(vec![job("b")], now()).await.unwrap(), [Admitted::Duplicate(JobState::Dead)]);
-    assert_eq!(engine.replay(&[id("b")], now()).await.unwrap(), 1);
-    let claimed = next(&engine, LONG).await;
-    engine.settle(&claimed.lease, Settlement::Done, now()).await.unwrap();
-    // Known for a while, then new again, whether or not anybody has cleaned up.
-    while engine.push(vec![job("b")], now()).await.unwrap() == [Admitted::Duplicate(JobState::Done)] {}
-    let claimed = next(&engine, LONG).await;
-    engine.settle(&claimed.lease, Settlement::Done, now()).await.unwrap();
-    while engine.find(&id("b"), now()).await.unwrap().is_some() {
-        engine.maintain(now()).await.unwrap();
-    }
-}
-
-#[tokio::test]
-async fn what_has_waited_for_long_comes_before_what_is_more_urgent() {
-    let Some(server) = servers::Redis::start().await else { return };
-    let config = EngineConfig::default().ageing(Duration::from_secs(60));
-    let engine = configured(&server.url(), "time", config);
-    let of = |name, priority, minutes: u64| {
-        let mut job = job(name);
-        job.envelope.priority = priority;
-        job.envelope.created -= minutes * 60_000;
-        job
-    };
-    let jobs = vec![
-        of("fresh", Priority::Normal, 0),
-        of("old", Priority::Low, 5),
-        of("young", Priority::Low, 0),
-        of("critical", Priority::Critical, 0),
-    ];
-    engine.push(jobs, now()).await.unwrap();
-    engine.maintain(now()).await.unwrap();
-    let claimed = engine.claim(10, LONG, now()).await.unwrap();
-    let came: Vec<_> =
-        claimed.iter().map(|claimed| (claimed.envelope.id.as_str(), claimed.envelope.priority)).collect();
-    use Priority::{Critical, Low, Normal};
-    assert_eq!(came, [("critical", Critical), ("old", Low), ("fresh", Normal), ("young", Low)]);
-}
-
-#[tokio::test]
-async fn the_contents_are_counted_by_type_and_priority() {
+async fn a_clock_that_is_set_back_loses_nothing() {
     let Some(server) = servers::Redis::start().await else { return };
     let engine = engine(&server.url(), "time");
-    let mut urgent = job("urgent");
-    urgent.envelope.kind = "mail".into();
-    urgent.envelope.priority = Priority::High;
-    let mut later = urgent.clone();
-    (later.envelope.id, later.due) = (id("later"), now() + 600_000);
-    let (size, oldest) = (urgent.envelope.size() + later.envelope.size(), urgent.envelope.created);
-    engine.push(vec![urgent, later, job("a")], now()).await.unwrap();
-    engine.push(vec![job("b")], now()).await.unwrap();
-    let depths = engine.contents(now()).await.unwrap().depths;
-    let counts = depths.iter().map(|depth| (&*depth.kind, depth.priority, depth.waiting, depth.delayed, depth.active));
-    assert_eq!(counts.collect::<Vec<_>>(), [("mail", Priority::High, 1, 1, 0), ("test", Priority::Normal, 2, 0, 0)]);
-    assert_eq!((depths[0].bytes, depths[0].oldest), (size, Some(oldest)));
-    next(&engine, LONG).await;
-    assert_eq!(engine.contents(now()).await.unwrap().depths[0].active, 1);
+    let later = now();
+    engine.push(vec![job("a"), job("b")], later).await.unwrap();
+    let claimed = next(&engine, LONG).await;
+    let back = later - 3_600_000;
+    engine.extend(&claimed.lease, LONG, back).await.unwrap();
+    let retry = Settlement::Retry { due: back + 1_000, reason: Reason::from("broken") };
+    engine.settle(&claimed.lease, retry, back).await.unwrap();
+    // What could be claimed still can be; what was put off waits for its time.
+    let other = engine.claim(10, LONG, back).await.unwrap();
+    assert_eq!(other.len(), 1, "{other:?}");
+    assert_ne!(other[0].envelope.id, claimed.envelope.id);
+    let again = engine.claim(10, LONG, back + 1_000).await.unwrap();
+    assert_eq!(again[0].envelope.id, claimed.envelope.id);
+    for claimed in other.into_iter().chain(again) {
+        engine.settle(&claimed.lease, Settlement::Done, back + 1_000).await.unwrap();
+    }
+    assert!(engine.contents(back).await.unwrap().depths.is_empty());
+}
+
+async fn poll_once<T>(future: impl Future<Output = T>) -> Poll<T> {
+    let mut future = std::pin::pin!(future);
+    std::future::poll_fn(|context| Poll::Ready(future.as_mut().poll(context))).await
+}
+
+/// The runtime that settled for others may be gone before it is done.
+#[test]
+fn another_runtime_goes_on_with_an_engine() {
+    let runtime = || tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let first = runtime();
+    let Some(server) = first.block_on(servers::Redis::start()) else { return };
+    let engine = engine(&server.url(), "time");
+    let claimed = first.block_on(async {
+        engine.push(vec![job("a")], now()).await.unwrap();
+        let claimed = next(&engine, LONG).await;
+        // It is asked for, and nobody has begun with it.
+        let begun = poll_once(engine.settle(&claimed.lease, Settlement::Done, now())).await;
+        assert!(begun.is_pending());
+        claimed
+    });
+    let later = runtime();
+    // The server is a child of the first.
+    std::thread::spawn(move || drop(first)).join().unwrap();
+    later.block_on(async {
+        let settled = async {
+            while let Err(error) = engine.settle(&claimed.lease, Settlement::Done, now()).await {
+                assert!(error.is_transient() || matches!(error, EngineError::LeaseLost(_)), "{error}");
+                if !error.is_transient() {
+                    break;
+                }
+                crate::pause().await;
+            }
+        };
+        tokio::time::timeout(crate::PATIENCE, settled).await.expect("somebody sees to it");
+    });
+    drop(server);
 }

@@ -4,16 +4,18 @@
 //! whoever asks them meanwhile waits. So they are used only while they work; a quick look says when new ones are worth it.
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Weak};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
-use bullmq::redis_connection::{AnyConnection, RedisConnection};
-use bullmq::{Error, Job, Queue, QueueKeys, QueueOptions, Worker, WorkerOptions};
-use redis::{AsyncConnectionConfig, Client, ErrorKind, ServerErrorKind};
-use tokio::sync::{Mutex, watch};
-use tokio::time::{sleep, timeout};
+use bullmq::redis_connection::RedisConnection;
+use bullmq::{Error, Queue, QueueOptions};
+use redis::aio::MultiplexedConnection;
+use redis::{AsyncConnectionConfig, Client, ErrorKind, FromRedisValue, Script, ServerErrorKind};
+use tokio::sync::watch;
+use tokio::time::{Instant, sleep, timeout};
 
-use super::RedisConfig;
+use super::scripts::Call;
+use super::{RedisConfig, millis};
 use crate::engine::EngineError;
 
 /// How long an attempt to connect may take.
@@ -21,55 +23,50 @@ const ATTEMPT: Duration = Duration::from_secs(2);
 /// Between attempts: at first, and at most.
 const PAUSES: (Duration, Duration) = (Duration::from_millis(50), Duration::from_millis(500));
 
+/// Nothing is done that comes this much later than anybody waits for it: clocks differ, and are set.
+pub(super) const LATE: Duration = Duration::from_secs(1);
+/// How often it is looked what the clock of Redis says.
+const CLOCK: Duration = Duration::from_secs(60);
+
 /// What is open to Redis.
 pub(super) struct Link {
+    /// What BullMQ's own scripts are run with.
     pub(super) queue: Queue,
-    config: Arc<RedisConfig>,
-    /// Hands out jobs with leases of this length; opened with the first claim.
-    worker: Mutex<Option<(Duration, Arc<Worker>)>>,
+    /// What ours are: it fails at once when it fails, and never opens itself again.
+    connection: MultiplexedConnection,
+    /// What the clock of Redis said, not before this.
+    time: Mutex<(u64, Instant)>,
+    looking: AtomicBool,
     failed: AtomicBool,
 }
 
 impl Link {
     async fn open(config: &Arc<RedisConfig>) -> Result<Self, Error> {
-        // One connection that gives up at once, before those that do not.
-        let quick =
-            AsyncConnectionConfig::new().set_connection_timeout(Some(ATTEMPT)).set_response_timeout(Some(ATTEMPT));
+        // How long an answer is waited for is up to who asks.
+        let patient = AsyncConnectionConfig::new().set_connection_timeout(Some(ATTEMPT)).set_response_timeout(None);
         let client = Client::open(config.url.as_str())?;
-        let mut look = client.get_multiplexed_async_connection_with_config(&quick).await?;
-        redis::cmd("PING").query_async::<()>(&mut look).await?;
-        let connection = RedisConnection::new_managed_only(&config.connection()).await?;
+        // This one gives up at once, before one of BullMQ's that do not.
+        let mut connection = client.get_multiplexed_async_connection_with_config(&patient).await?;
+        let time = Mutex::new(time(&mut connection).await?);
+        let managed = RedisConnection::new_managed_only(&config.connection()).await?;
         let options = QueueOptions::new().connection(config.connection()).prefix(&*config.prefix);
-        let queue = Queue::with_connection(&config.queue, connection, options).await?;
-        Ok(Self { queue, config: config.clone(), worker: Mutex::new(None), failed: AtomicBool::new(false) })
+        let queue = Queue::with_connection(&config.queue, managed, options).await?;
+        Ok(Self { queue, connection, time, looking: AtomicBool::new(false), failed: AtomicBool::new(false) })
     }
 
-    pub(super) fn connection(&self) -> AnyConnection {
-        self.queue.connection().connection()
-    }
-
-    pub(super) fn keys(&self) -> &QueueKeys {
-        self.queue.keys()
-    }
-
-    /// What hands out jobs with leases of this length.
-    pub(super) async fn worker(&self, lease: Duration) -> Result<Arc<Worker>, Error> {
-        let mut worker = self.worker.lock().await;
-        if let Some((length, worker)) = &*worker
-            && *length == lease
-        {
-            return Ok(worker.clone());
+    /// What the clock of Redis will say then.
+    fn time_at(self: &Arc<Self>, then: Instant) -> u64 {
+        let (said, asked) = *self.time.lock().unwrap_or_else(PoisonError::into_inner);
+        if asked.elapsed() > CLOCK && !self.looking.swap(true, Ordering::Relaxed) {
+            let link = self.clone();
+            tokio::spawn(async move {
+                if let Ok(time) = time(&mut link.connection.clone()).await {
+                    *link.time.lock().unwrap_or_else(PoisonError::into_inner) = time;
+                }
+                link.looking.store(false, Ordering::Relaxed);
+            });
         }
-        let options = WorkerOptions::new()
-            .connection(self.config.connection())
-            .prefix(&*self.config.prefix)
-            .lock_duration(lease)
-            .manual_start();
-        // Jobs are fetched one by one: nothing is ever run by it.
-        let unused = |job: Job, _| async move { Err(Error::ProcessingError(format!("{} is not run here", job.id()))) };
-        let opened = Arc::new(Worker::with_options(&self.config.queue, unused, options).await?);
-        *worker = Some((lease, opened.clone()));
-        Ok(opened)
+        said.saturating_add(millis(then.saturating_duration_since(asked)))
     }
 
     /// Whether something that was asked over it went wrong in a way that new connections may cure.
@@ -79,6 +76,46 @@ impl Link {
 
     pub(super) fn fail(&self) {
         self.failed.store(true, Ordering::Relaxed);
+    }
+}
+
+/// What the clock of Redis says, not before this.
+async fn time(connection: &mut MultiplexedConnection) -> Result<(u64, Instant), redis::RedisError> {
+    let asked = Instant::now();
+    let (seconds, micros): (u64, u64) = redis::cmd("TIME").query_async(connection).await?;
+    Ok((seconds * 1000 + micros / 1000, asked))
+}
+
+/// A link, for a question to which nobody waits for the answer after this.
+pub(super) struct Via {
+    pub(super) link: Arc<Link>,
+    until: Instant,
+}
+
+impl Via {
+    pub(super) const fn new(link: Arc<Link>, until: Instant) -> Self {
+        Self { link, until }
+    }
+
+    /// A run of a script, at this time of the queue's clock.
+    pub(super) fn call<'a>(&self, script: &'a Script, now: u64) -> Call<'a> {
+        Call::new(script, self.link.queue.keys(), now, self.link.time_at(self.until + LATE))
+    }
+
+    pub(super) async fn run<T: FromRedisValue>(&self, call: Call<'_>) -> Result<T, EngineError> {
+        call.run(&mut self.link.connection.clone()).await.map_err(|error| self.error(error))
+    }
+
+    /// What became of a question, for whoever asked the engine.
+    pub(super) fn error(&self, error: Error) -> EngineError {
+        match error {
+            Error::Redis(error) if is_full(&error) => EngineError::StorageFull,
+            Error::Redis(error) if is_away(&error) => {
+                self.link.fail();
+                EngineError::Unavailable(error.into())
+            }
+            error => EngineError::Failed(error.into()),
+        }
     }
 }
 
@@ -177,18 +214,6 @@ impl Links {
     }
 }
 
-/// What became of a question, for whoever asked the engine.
-pub(super) fn error(error: Error, link: &Link) -> EngineError {
-    match error {
-        Error::Redis(error) if is_full(&error) => EngineError::StorageFull,
-        Error::Redis(error) if is_away(&error) => {
-            link.fail();
-            EngineError::Unavailable(error.into())
-        }
-        error => EngineError::Failed(error.into()),
-    }
-}
-
 /// `maxmemory` is reached.
 fn is_full(error: &redis::RedisError) -> bool {
     error.code() == Some("OOM")
@@ -201,5 +226,7 @@ fn is_away(error: &redis::RedisError) -> bool {
         || error.is_connection_refusal()
         || error.is_timeout()
         || error.is_unrecoverable_error()
+        // It came after its time; if it did not, the clock of Redis was set, and the next link knows.
+        || error.code() == Some("BUTTRESSLATE")
         || matches!(error.kind(), ErrorKind::Server(BusyLoading | ClusterDown | MasterDown | ReadOnly | TryAgain))
 }

@@ -2,27 +2,32 @@
 //! on working.
 #![doc = include_str!("README.md")]
 
+mod batch;
+mod claim;
 mod config;
 mod ids;
-mod leases;
 mod link;
+mod look;
+mod push;
 mod scripts;
+mod settle;
 mod wire;
-mod work;
 
 use std::fmt;
 use std::future::Future;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::sync::atomic::AtomicU64;
+use std::time::Duration;
 
-use bullmq::Error;
+use batch::Batches;
+use claim::Tokens;
 pub use config::{InvalidRedis, RedisConfig};
-use leases::Leases;
-use link::{Link, Links};
+use link::{Links, Via};
+use settle::End;
 use tokio::sync::Notify;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout, timeout_at};
+use uuid::Uuid;
 
 use super::{
     Admitted, Answer, Claimed, Contents, DeadLetter, Engine, EngineConfig, EngineError, Entry, Found, Lease, Settlement,
@@ -41,13 +46,15 @@ pub struct Redis(Arc<Shared>);
 struct Shared {
     config: EngineConfig,
     links: Arc<Links>,
-    leases: Leases,
+    /// What the locks of this engine begin with.
+    owner: Uuid,
+    tokens: Tokens,
+    pushing: Batches<(Entry, u64), String>,
+    settling: Batches<End, ()>,
     /// Something was pushed or put back by this process.
     changed: Notify,
     /// When leases that are over were last looked for, in Unix milliseconds.
     looked: AtomicU64,
-    /// Whether the last claim got all that it asked for.
-    plenty: AtomicBool,
 }
 
 impl Redis {
@@ -61,34 +68,37 @@ impl Redis {
         Ok(Self(Arc::new(Shared {
             config,
             links: Links::new(redis),
-            leases: Leases::new(),
+            owner: Uuid::now_v7(),
+            tokens: Tokens::new(),
+            pushing: Batches::new(),
+            settling: Batches::new(),
             changed: Notify::new(),
             looked: AtomicU64::new(0),
-            plenty: AtomicBool::new(false),
         })))
     }
 
     /// Asks over what is connected, for no longer than this.
-    fn ask<'a, T, F>(&'a self, limit: Duration, ask: impl FnOnce(Arc<Link>) -> F + Send + 'a) -> Answer<'a, T>
+    fn ask<'a, T, F>(&'a self, limit: Duration, ask: impl FnOnce(Via) -> F + Send + 'a) -> Answer<'a, T>
     where
         T: Send + 'a,
         F: Future<Output = Result<T, EngineError>> + Send + 'a,
     {
         Box::pin(async move {
+            let until = Instant::now() + limit;
             let mut used = None;
             let answer = async {
                 let link = self.0.links.link().await?;
                 used = Some(link.clone());
-                ask(link).await
+                ask(Via::new(link, until)).await
             };
-            match timeout(limit, answer).await {
+            match timeout_at(until, answer).await {
                 Ok(answer) => answer,
                 Err(_) => {
                     // Whatever is wrong with it: the next one who asks does so over a new one.
                     if let Some(link) = used {
                         link.fail();
                     }
-                    Err(EngineError::Unavailable(format!("no answer within {limit:?}").into()))
+                    Err(no_answer(limit))
                 }
             }
         })
@@ -112,10 +122,15 @@ impl Engine for Redis {
     fn push(&self, entries: Vec<Entry>, now: u64) -> Answer<'_, Vec<Admitted>> {
         Box::pin(async move {
             let mut admitted = Vec::with_capacity(entries.len());
-            for entries in entries.chunks(work::CHUNK) {
+            if let [entry] = &*entries {
+                // How long it waits for those before it counts, too.
                 let patience = self.0.links.config().patience;
-                let entries = entries.to_vec();
-                admitted.extend(self.ask(patience, move |link| self.admit(link, entries, now)).await?);
+                let pushed = timeout(patience, self.push_one(entry, now)).await;
+                admitted.push(pushed.unwrap_or_else(|_| Err(no_answer(patience)))?);
+            } else {
+                for entries in entries.chunks(push::CHUNK) {
+                    admitted.extend(self.push_some(entries, now).await?);
+                }
             }
             self.changed();
             Ok(admitted)
@@ -123,41 +138,41 @@ impl Engine for Redis {
     }
 
     fn claim(&self, max: usize, lease: Duration, now: u64) -> Answer<'_, Vec<Claimed>> {
-        self.ask(self.longer(), move |link| self.hand_out(link, max, lease, now))
-    }
-
-    fn extend<'a>(&'a self, lease: &'a Lease, by: Duration, _now: u64) -> Answer<'a, ()> {
-        self.ask(self.longer(), move |link| self.prolong(link, lease, by))
-    }
-
-    fn settle<'a>(&'a self, lease: &'a Lease, settlement: Settlement, now: u64) -> Answer<'a, ()> {
         Box::pin(async move {
-            let lost = || EngineError::LeaseLost(lease.id.clone());
-            let mut taken = self.0.leases.take(lease.token).ok_or_else(lost)?;
-            let limit = self.longer();
-            let settled = match timeout(limit, self.end(taken.held(), settlement, lease, now)).await {
-                Ok(settled) => settled,
-                Err(_) => {
-                    taken.held().link.fail();
-                    Err(EngineError::Unavailable(format!("no answer within {limit:?}").into()))
+            let mut claimed = Vec::new();
+            while claimed.len() < max {
+                let some = (max - claimed.len()).min(claim::CHUNK);
+                let tokens = self.0.tokens.take(some, Instant::now() + self.longer());
+                match self.ask(self.longer(), move |via| self.hand_out(via, some, lease, now, tokens)).await {
+                    Ok(more) if more.is_empty() => break,
+                    Ok(more) => claimed.extend(more),
+                    Err(error) if claimed.is_empty() => return Err(error),
+                    // Whatever was claimed is worked on all the same.
+                    Err(_) => break,
                 }
-            };
-            if !matches!(&settled, Err(error) if error.is_transient()) {
-                taken.over();
             }
-            self.changed();
-            settled
+            Ok(claimed)
         })
     }
 
-    fn ready(&self, _now: u64) -> Pin<Box<dyn Future<Output = ()> + Send + '_>> {
+    fn extend<'a>(&'a self, lease: &'a Lease, by: Duration, now: u64) -> Answer<'a, ()> {
+        self.ask(self.longer(), move |via| self.prolong(via, lease, by, now))
+    }
+
+    fn settle<'a>(&'a self, lease: &'a Lease, settlement: Settlement, now: u64) -> Answer<'a, ()> {
+        self.end(lease, settlement, now)
+    }
+
+    fn ready(&self, now: u64) -> Pin<Box<dyn Future<Output = ()> + Send + '_>> {
+        let since = Instant::now();
         Box::pin(async move {
             let mut pause = LOOKS.0;
             loop {
                 let mut changed = pin!(self.0.changed.notified());
                 // Listens before it looks, so that nothing is pushed in between.
                 changed.as_mut().enable();
-                let wait = match self.ask(self.longer(), |link| self.due(link)).await {
+                let now = now.saturating_add(millis(since.elapsed()));
+                let wait = match self.ask(self.longer(), move |via| self.due(via, now)).await {
                     Ok(Some(Duration::ZERO)) | Err(EngineError::Closed) => return,
                     Ok(Some(soon)) => soon.min(pause),
                     Ok(None) | Err(_) => pause,
@@ -168,23 +183,23 @@ impl Engine for Redis {
         })
     }
 
-    fn contents(&self, _now: u64) -> Answer<'_, Contents> {
-        self.ask(self.longer(), move |link| async move { self.count(&link, work::LOOKED_AT).await })
+    fn contents(&self, now: u64) -> Answer<'_, Contents> {
+        self.ask(self.longer(), move |via| self.look_over(via, now))
     }
 
-    fn find<'a>(&'a self, id: &'a JobId, _now: u64) -> Answer<'a, Option<Found>> {
-        self.ask(self.longer(), move |link| self.look_up(link, id))
+    fn find<'a>(&'a self, id: &'a JobId, now: u64) -> Answer<'a, Option<Found>> {
+        self.ask(self.longer(), move |via| self.look_up(via, id, now))
     }
 
     fn dead<'a>(&'a self, after: Option<&'a DeadLetter>, max: usize) -> Answer<'a, Vec<DeadLetter>> {
-        self.ask(self.longer(), move |link| self.letters(link, after, max))
+        self.ask(self.longer(), move |via| self.letters(via, after, max))
     }
 
-    fn replay<'a>(&'a self, ids: &'a [JobId], _now: u64) -> Answer<'a, u64> {
+    fn replay<'a>(&'a self, ids: &'a [JobId], now: u64) -> Answer<'a, u64> {
         Box::pin(async move {
             let mut replayed = 0;
-            for ids in ids.chunks(work::CHUNK) {
-                replayed += self.ask(self.longer(), move |link| self.put_back(link, ids)).await?;
+            for ids in ids.chunks(push::CHUNK) {
+                replayed += self.ask(self.longer(), move |via| self.put_back(via, ids, now)).await?;
             }
             self.changed();
             Ok(replayed)
@@ -194,16 +209,15 @@ impl Engine for Redis {
     fn discard<'a>(&'a self, ids: &'a [JobId]) -> Answer<'a, u64> {
         Box::pin(async move {
             let mut discarded = 0;
-            for ids in ids.chunks(work::CHUNK) {
-                discarded += self.ask(self.longer(), move |link| self.throw_away(link, ids)).await?;
+            for ids in ids.chunks(push::CHUNK) {
+                discarded += self.ask(self.longer(), move |via| self.throw_away(via, ids)).await?;
             }
             Ok(discarded)
         })
     }
 
-    fn maintain(&self, _now: u64) -> Answer<'_, ()> {
-        self.0.leases.prune();
-        self.ask(self.longer(), |link| self.clean(link))
+    fn maintain(&self, now: u64) -> Answer<'_, ()> {
+        self.ask(self.longer(), move |via| self.clean(via, now))
     }
 
     fn close(&self) -> Answer<'_, ()> {
@@ -219,25 +233,10 @@ impl fmt::Debug for Redis {
     }
 }
 
-/// The time that BullMQ goes by: what the wall clock says. A queue's own time is turned into it by how far ahead it is.
-fn wall() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, millis)
-}
-
-/// A time of a queue whose clock says `now`, by the wall clock.
-fn by_the_wall(time: u64, now: u64) -> u64 {
-    wall().saturating_add(time.saturating_sub(now))
+fn no_answer(limit: Duration) -> EngineError {
+    EngineError::Unavailable(format!("no answer within {limit:?}").into())
 }
 
 fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
-}
-
-/// What to say of an error when a lease was asked with.
-fn of_lease(error: Error, lease: &Lease, link: &Link) -> EngineError {
-    match error {
-        // No such job, no lock, not active, or the lock of somebody else.
-        Error::Script { code: -1 | -2 | -3 | -6, .. } => EngineError::LeaseLost(lease.id.clone()),
-        error => link::error(error, link),
-    }
 }

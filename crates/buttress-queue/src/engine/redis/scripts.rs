@@ -1,9 +1,9 @@
-//! What BullMQ's own scripts do not do, done on its keys at once: see the comments in `scripts/`.
+//! What is done on the keys of BullMQ at once: see the comments in `scripts/`.
 
 use std::sync::LazyLock;
 
-use bullmq::redis_connection::AnyConnection;
 use bullmq::{Error, QueueKeys};
+use redis::aio::ConnectionLike;
 use redis::{FromRedisValue, Script, ScriptInvocation, ToRedisArgs};
 
 macro_rules! scripts {
@@ -14,24 +14,26 @@ macro_rules! scripts {
 }
 
 scripts! {
-    AGE "scripts/age.lua",
     BURY "scripts/bury.lua",
+    CLAIM "scripts/claim.lua",
+    CLEAN "scripts/clean.lua",
     CONTENTS "scripts/contents.lua",
     DEAD "scripts/dead.lua",
     DUE "scripts/due.lua",
     EVICT "scripts/evict.lua",
+    EXTEND "scripts/extend.lua",
     FIND "scripts/find.lua",
-    LEASE "scripts/lease.lua",
     PUSH "scripts/push.lua",
-    TAKE_BACK "scripts/take_back.lua",
+    SETTLE "scripts/settle.lua",
 }
 
 /// One run of a script, for a queue.
 pub(super) struct Call<'a>(ScriptInvocation<'a>);
 
 impl<'a> Call<'a> {
-    /// Of this script, at this time in Unix milliseconds.
-    pub(super) fn new(script: &'a Script, keys: &QueueKeys, now: u64) -> Self {
+    /// Of this script, at this time of the queue's clock; nothing is done after `until` by the clock of Redis. Both in Unix
+    /// milliseconds.
+    pub(super) fn new(script: &'a Script, keys: &QueueKeys, now: u64, until: u64) -> Self {
         let mut call = script.prepare_invoke();
         let all = [
             keys.wait(),
@@ -50,7 +52,7 @@ impl<'a> Call<'a> {
         for key in all {
             call.key(key);
         }
-        call.arg(keys.key_prefix()).arg(now);
+        call.arg(keys.key_prefix()).arg(now).arg(until);
         Self(call)
     }
 
@@ -63,7 +65,7 @@ impl<'a> Call<'a> {
         args.into_iter().fold(self, Self::arg)
     }
 
-    pub(super) async fn run<T: FromRedisValue>(self, mut connection: AnyConnection) -> Result<T, Error> {
-        Ok(self.0.invoke_async(&mut connection).await?)
+    pub(super) async fn run<T: FromRedisValue>(self, connection: &mut impl ConnectionLike) -> Result<T, Error> {
+        Ok(self.0.invoke_async(connection).await?)
     }
 }

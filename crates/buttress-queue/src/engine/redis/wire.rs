@@ -87,8 +87,6 @@ pub(super) struct Fields<'a> {
     pub(super) data: String,
     pub(super) options: &'a str,
     pub(super) created: u64,
-    /// As it was pushed, when it was moved up since.
-    pub(super) pushed_priority: &'a str,
     pub(super) priority: &'a str,
     pub(super) key: &'a str,
 }
@@ -96,7 +94,7 @@ pub(super) struct Fields<'a> {
 impl Fields<'_> {
     /// The job, unless its id is none of ours.
     pub(super) fn envelope(self, numbers: &Numbers) -> Option<Envelope> {
-        let priority = self.pushed_priority.parse().or_else(|_| self.priority.parse()).unwrap_or_default();
+        let priority = self.priority.parse().unwrap_or_default();
         Some(Envelope {
             v: Envelope::VERSION,
             id: ids::decode(self.id)?,

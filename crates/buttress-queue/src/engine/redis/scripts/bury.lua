@@ -1,19 +1,22 @@
--- Says of dead jobs how often they were tried (`tried`: id, count), or makes ready for a replay (`replay`: ids); answers
--- which of the ids are dead.
+-- Answers which of these are dead. ARGV: `tried`, id and how often it was tried, which is written down; or `discard` or
+-- `replay` and ids. What is replayed begins anew, and takes room again.
 local dead = {}
-if ARGV[3] == 'tried' then
-  if call('ZSCORE', failed, ARGV[4]) then
-    call('HSET', prefix .. ARGV[4], 'atm', ARGV[5])
-    table.insert(dead, ARGV[4])
-  end
-else
-  for at = 4, #ARGV do
-    if call('ZSCORE', failed, ARGV[at]) then
-      if ARGV[3] == 'replay' then
-        call('HDEL', prefix .. ARGV[at], 'stc', 'defa')
+for at = 5, ARGV[4] == 'tried' and 5 or #ARGV do
+  local id = ARGV[at]
+  local key = prefix .. id
+  if call('ZSCORE', failed, id) then
+    table.insert(dead, id)
+    if ARGV[4] == 'tried' then
+      call('HSET', key, 'atm', ARGV[6])
+    elseif ARGV[4] == 'replay' then
+      local size = call('HMGET', key, 'priority', 'bt:size')
+      if size[2] then
+        use(size[1] or '0', tonumber(size[2]), 1)
       end
-      table.insert(dead, ARGV[at])
+      call('HDEL', key, 'stc', 'defa')
+      call('HSET', key, 'bt:due', now)
     end
   end
 end
+finish()
 return dead

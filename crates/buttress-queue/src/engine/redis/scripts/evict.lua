@@ -1,17 +1,22 @@
 -- Throws away the oldest of a priority that nobody works on; answers its id, or nothing.
 -- ARGV: the priority.
-local low, high = lane(tonumber(ARGV[3]))
+local low, high = lane(tonumber(ARGV[4]))
 local id = call('ZRANGEBYSCORE', prioritized, low, high, 'LIMIT', 0, 1)[1]
 local from, state = prioritized, 'prioritized'
 if not id then
   for _, candidate in ipairs(call('ZRANGE', delayed, 0, 999)) do
-    if call('HGET', prefix .. candidate, 'priority') == ARGV[3] then
+    if call('HGET', prefix .. candidate, 'priority') == ARGV[4] then
       id, from, state = candidate, delayed, 'delayed'
       break
     end
   end
 end
 if id then
+  local size = call('HGET', prefix .. id, 'bt:size')
+  if size then
+    use(ARGV[4], tonumber(size), -1)
+    finish()
+  end
   call('ZREM', from, id)
   forget(id)
   tell('removed', 'jobId', id, 'prev', state)

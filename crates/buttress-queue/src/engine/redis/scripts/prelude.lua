@@ -1,24 +1,41 @@
 -- What comes before each of the scripts: the keys of a BullMQ queue by their names, and what is done with them alike.
+-- ARGV: what keys begin with, the time by the queue's clock, until when by the clock of Redis anybody waits for the answer (0:
+-- for ever); the script's own begin at 4.
 local wait, active, prioritized, delayed, completed, failed, meta, events, marker, pc, ids, stalled = unpack(KEYS)
 local prefix, now = ARGV[1], tonumber(ARGV[2])
 local call = redis.call
 local LANE = 0x100000000 -- between the scores of two priorities
 local TICK = 0x1000 -- between the scores of two milliseconds
+-- By the numbers of priorities: bytes, and as `number:jobs` jobs, of what waits, is put off or worked on. Other workers do not
+-- keep it: it is right again whenever it is counted.
+local usage = prefix .. 'buttress:usage'
+
+if ARGV[3] ~= '0' then
+  local time = call('TIME')
+  if time[1] * 1000 + math.floor(time[2] / 1000) > tonumber(ARGV[3]) then
+    return redis.error_reply('BUTTRESSLATE nobody waits for this any more')
+  end
+end
 
 local function halted()
   local state = call('HMGET', meta, 'paused', 'concurrency')
   return state[1] or (state[2] and call('LLEN', active) >= tonumber(state[2]))
 end
 
--- Wakes workers of any language that wait.
-local function wake()
-  if not halted() then
-    call('ZADD', marker, 0, '0')
-  end
+local longest
+local function tell(...)
+  longest = longest or call('HGET', meta, 'opts.maxLenEvents') or 10000
+  call('XADD', events, 'MAXLEN', '~', longest, '*', 'event', ...)
 end
 
-local function tell(...)
-  call('XADD', events, 'MAXLEN', '~', call('HGET', meta, 'opts.maxLenEvents') or 10000, '*', 'event', ...)
+-- As a bound of a range that it is not in. Lua's own way to write a number would round it.
+local function below(score)
+  return string.format('(%.0f', score)
+end
+
+-- The range of scores of a priority.
+local function lane(priority)
+  return priority * LANE, (priority + 1) * LANE - 1
 end
 
 -- Where a job stands, if it is known still; `age` is how long one that is done is remembered for.
@@ -53,7 +70,106 @@ local function forget(id)
     key .. ':unsuccessful')
 end
 
--- The range of scores of a priority.
-local function lane(priority)
-  return priority * LANE, (priority + 1) * LANE - 1
+-- One job more, or less, of this priority and size.
+local changes = {}
+local function use(priority, size, jobs)
+  local change = changes[priority] or { 0, 0 }
+  changes[priority] = { change[1] + size * jobs, change[2] + jobs }
 end
+
+-- What is done once, at the end: what was used is written down, and workers of any language that wait are woken when there is
+-- something to claim, or told when there will be.
+local woken, later = false, false
+local function finish()
+  for priority, change in pairs(changes) do
+    call('HINCRBY', usage, priority, change[1])
+    call('HINCRBY', usage, priority .. ':jobs', change[2])
+  end
+  if woken and not halted() then
+    call('ZADD', marker, 0, '0')
+  end
+  local first = later and call('ZRANGE', delayed, 0, 0, 'WITHSCORES')[2]
+  if first then
+    call('ZADD', marker, math.floor(tonumber(first) / TICK), '1')
+  end
+end
+
+-- Puts a job off until then, after those of the same millisecond.
+local last = {}
+local function put_off(id, due)
+  local before = last[due]
+    or call('ZREVRANGEBYSCORE', delayed, due * TICK + TICK - 1, due * TICK, 'WITHSCORES', 'LIMIT', 0, 1)[2]
+  last[due] = before and math.min(tonumber(before) + 1, due * TICK + TICK - 1) or due * TICK
+  call('ZADD', delayed, last[due], id)
+  call('HSET', prefix .. id, 'delay', math.max(due - now, 0), 'bt:due', due)
+  tell('delayed', 'jobId', id, 'delay', due)
+  later = true
+end
+
+-- What a claim wrote down of a job: how often it had been handed out, with which lock, and its place before. It counts for as
+-- long as nobody else has had the job since.
+local function hold(key, times, lock, place)
+  call('HSET', key, 'processedOn', now, 'ats', times, 'bt:held', times .. ' ' .. lock .. ' ' .. place)
+end
+
+local function held(key)
+  local fields = call('HMGET', key, 'ats', 'bt:held')
+  if fields[1] and fields[2] then
+    local times, lock, place = string.match(fields[2], '^(%S+) (%S+) (%S*)$')
+    if times == fields[1] then
+      return lock, place
+    end
+  end
+end
+
+-- Whether a job, which `has` this lock now, is still that of whoever had the other: that may be over, as long as nobody was given the job since.
+local function holds(id, lock, has)
+  local key = prefix .. id
+  if has and has ~= '' then
+    return has == lock
+  end
+  return held(key) == lock and call('LPOS', active, id)
+end
+
+-- Puts a job that was taken out of the active ones where it was before; where that is not known before all of its priority.
+local function give_back(id)
+  local key = prefix .. id
+  local priority = tonumber(call('HGET', key, 'priority')) or 0
+  if priority == 0 then
+    call('RPUSH', wait, id)
+  else
+    local _, place = held(key)
+    place = tonumber(place or '')
+    call('ZADD', prioritized, place and math.floor(place / LANE) == priority and place or priority * LANE, id)
+  end
+  tell('waiting', 'jobId', id, 'prev', 'active')
+end
+
+-- What is worked on; of more than so many some, and others a moment later.
+local WINDOW = 1000
+local function worked_on()
+  local from = math.floor(now / 100) % math.ceil(math.max(call('LLEN', active), 1) / WINDOW) * WINDOW
+  return call('LRANGE', active, -from - WINDOW, -from - 1)
+end
+
+-- Puts back whatever nobody holds the lock of any more, and counts that it stalled. BullMQ's own check looks twice, at intervals
+-- that the slowest worker of a fleet sets; a lease is to be over when it is.
+local function take_back()
+  local back = 0
+  for _, id in ipairs(worked_on()) do
+    local key = prefix .. id
+    if call('EXISTS', key .. ':lock') == 0 then
+      call('LREM', active, 1, id)
+      call('SREM', stalled, id)
+      if call('EXISTS', key) == 1 then
+        call('HINCRBY', key, 'stc', 1)
+        give_back(id)
+        tell('stalled', 'jobId', id)
+        back = back + 1
+      end
+    end
+  end
+  woken = woken or back > 0
+  return back
+end
+
