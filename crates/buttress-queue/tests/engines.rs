@@ -48,7 +48,7 @@ macro_rules! sentences {
 
 /// A test for every sentence, and for those that do not hold everywhere.
 macro_rules! every_sentence {
-    ($name:ident, $make:path, $($topic:ident :: $sentence:ident)?) => {
+    ($name:ident, $make:path, $($topic:ident :: $sentence:ident),* $(,)?) => {
         sentences! {
             $name, $make,
             order::jobs_of_a_priority_come_in_the_order_of_their_pushes,
@@ -93,7 +93,6 @@ macro_rules! every_sentence {
             dead::of_too_large_letters_the_oldest_are_thrown_away,
             dead::letters_are_thrown_away_when_their_time_is_over,
             look::the_contents_are_counted_by_type_and_priority,
-            look::many_of_many_types_are_counted_right,
             look::what_was_never_there_is_not_found,
             look::a_job_is_found_with_its_counts,
             wake::a_push_wakes,
@@ -101,7 +100,7 @@ macro_rules! every_sentence {
             wake::what_becomes_due_wakes,
             wake::a_lease_that_is_over_wakes,
             clock::a_clock_that_is_set_forward_hands_out_nothing_twice,
-            $($topic::$sentence,)?
+            $($topic::$sentence,)*
         }
     };
 }
@@ -110,7 +109,12 @@ async fn memory(config: EngineConfig) -> Subject {
     Subject::new(Memory::new(config), ())
 }
 
-every_sentence!(memory, crate::memory, clock::a_clock_that_is_set_back_loses_nothing);
+every_sentence!(
+    memory,
+    crate::memory,
+    clock::a_clock_that_is_set_back_loses_nothing,
+    look::many_of_many_types_are_counted_right,
+);
 
 /// A queue in a Redis of its own. Where there is none the engine in memory stands in, after a word about it.
 #[cfg(feature = "redis")]
@@ -141,4 +145,9 @@ mod in_a_file {
 }
 
 #[cfg(feature = "sqlite")]
-every_sentence!(sqlite, crate::in_a_file::sqlite, clock::a_clock_that_is_set_back_loses_nothing);
+every_sentence!(
+    sqlite,
+    crate::in_a_file::sqlite,
+    clock::a_clock_that_is_set_back_loses_nothing,
+    look::many_of_many_types_are_counted_right,
+);

@@ -9,7 +9,7 @@ use futures_util::future::join_all;
 use super::link::Via;
 use super::wire::{Fields, Numbers};
 use super::{Redis, ids, millis, scripts};
-use crate::engine::{Contents, DeadLetter, Depth, EngineError, Found};
+use crate::engine::{Bound, Contents, DeadLetter, Depth, EngineError, Found};
 use crate::job::{JobId, JobState, Priority, Reason};
 
 /// How many jobs of each priority and state are looked at to tell what there is.
@@ -143,8 +143,7 @@ impl Redis {
             let before = if age == Duration::MAX { 0 } else { now.saturating_sub(millis(age)).saturating_add(grace) };
             let [jobs, bytes] = [most.jobs, most.bytes].map(|most| i64::try_from(most).unwrap_or(-1));
             for _ in 0..CLEANED.1 {
-                let call =
-                    via.call(&scripts::CLEAN, now).arg(state).arg(before).arg(CLEANED.0).arg(jobs).arg(bytes);
+                let call = via.call(&scripts::CLEAN, now).arg(state).arg(before).arg(CLEANED.0).arg(jobs).arg(bytes);
                 let (cleaned, others): (usize, Vec<String>) = via.run(call).await?;
                 counted(join_all(others.iter().map(|id| via.link.queue.remove(id))).await, &via)?;
                 if cleaned < CLEANED.0 {
