@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use serde_json::Value;
@@ -52,10 +53,24 @@ pub async fn python_with(module: &str) -> Option<PathBuf> {
     (code == Some(0)).then_some(python)
 }
 
-/// An address that nobody listens at.
+/// An address that nobody listens at, and that no other test of this process is given: not even while the server of the one that has
+/// it is down. Its port is none of those that the kernel gives to connections.
+///
+/// # Panics
+///
+/// When there is none.
 pub async fn free_address() -> String {
-    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
-    listener.local_addr().expect("it is bound").to_string()
+    static GIVEN: AtomicU32 = AtomicU32::new(0);
+    const PORTS: u32 = 20_000;
+    for _ in 0..PORTS {
+        // Processes that test at the same time begin at different ones.
+        let nth = std::process::id().wrapping_mul(101).wrapping_add(GIVEN.fetch_add(1, Ordering::Relaxed));
+        let address = format!("127.0.0.1:{}", 10_000 + nth % PORTS);
+        if TcpListener::bind(&address).await.is_ok() {
+            return address;
+        }
+    }
+    panic!("{PORTS} ports are in use")
 }
 
 /// Hands the page to a program, and gives back whether that was content, and what it said.
