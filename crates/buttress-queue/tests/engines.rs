@@ -95,6 +95,7 @@ macro_rules! every_sentence {
             look::the_contents_are_counted_by_type_and_priority,
             look::what_was_never_there_is_not_found,
             look::a_job_is_found_with_its_counts,
+            look::a_job_that_is_done_has_no_more_attempts_than_failed,
             wake::a_push_wakes,
             wake::what_comes_back_wakes,
             wake::what_becomes_due_wakes,

@@ -1,3 +1,4 @@
+use buttress_queue::engine::Settlement;
 use buttress_queue::{EngineConfig, JobState, Priority};
 
 use crate::subject::{SECOND, Subject, T, id, job, retry};
@@ -59,4 +60,20 @@ pub(crate) async fn a_job_is_found_with_its_counts(make: impl AsyncFn(EngineConf
     subject.claim_one(T + 30 * SECOND).await;
     let found = subject.engine.find(&id("a"), T + 30 * SECOND).await.unwrap().unwrap();
     assert_eq!((found.state, found.attempts, found.crashes), (JobState::Active, 1, 1));
+}
+
+pub(crate) async fn a_job_that_is_done_has_no_more_attempts_than_failed(make: impl AsyncFn(EngineConfig) -> Subject) {
+    let subject = make(EngineConfig::default()).await;
+    subject.push(vec![job("a").due(T)], T).await;
+    let lease = subject.claim_one(T).await.lease;
+    subject.settle(&lease, Settlement::Done, T).await;
+    subject.push(vec![job("b").due(T)], T).await;
+    let lease = subject.claim_one(T).await.lease;
+    subject.settle(&lease, retry(T), T).await;
+    let lease = subject.claim_one(T).await.lease;
+    subject.settle(&lease, Settlement::Done, T).await;
+    for (job, failed) in [("a", 0), ("b", 1)] {
+        let found = subject.engine.find(&id(job), T).await.unwrap().unwrap();
+        assert_eq!((found.state, found.attempts), (JobState::Done, failed), "{job}");
+    }
 }
