@@ -10,7 +10,7 @@ use buttress::context::Context;
 use buttress::observe::{End, Exchange, Observe, ObserveLayer, Probe};
 use buttress_benches::finish;
 use bytes::Bytes;
-use http::{Request, Response, response};
+use http::{Request, Response};
 use http_body_util::Full;
 use tower::{Layer, Service, service_fn};
 

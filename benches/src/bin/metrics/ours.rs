@@ -10,7 +10,7 @@ use buttress::observe::{Observe, Probe, Route};
 use buttress_benches::finish;
 use buttress_benches::subject::{Body, Subject};
 use bytes::Bytes;
-use http::{HeaderValue, Method, Request, Response, StatusCode, response};
+use http::{HeaderValue, Method, Request, Response, StatusCode};
 use http_body_util::{BodyExt, Full};
 use tower::{Layer, Service, service_fn};
 
@@ -82,14 +82,14 @@ impl Subject for Observer {
     }
 
     fn enter(&self, body: &mut Body<'_>) {
-        let (mut requests, mut heads) = (requests(self.part == Part::Whole), STATUSES.map(head));
+        let (mut requests, mut answers) = (requests(self.part == Part::Whole), STATUSES.map(answer));
         let (events, statuses) = (WORKLOAD.rotated(), STATUSES.map(|status| StatusCode::from_u16(status).ok()));
         with_end(&self.shape, &mut |exchange, mut end| {
             body(&mut |times| {
                 for event in events.iter().cycle().take(times).map(black_box) {
                     let mut probe = self.observer.start(&mut requests[event.request()], exchange);
                     if self.part == Part::Whole {
-                        probe.head(&mut heads[event.status()], exchange);
+                        probe.head(&mut answers[event.status()], exchange);
                     }
                     if self.part != Part::Start {
                         end.status = statuses[event.status()];
@@ -118,9 +118,9 @@ fn requests(has_headers: bool) -> Vec<Request<Full<Bytes>>> {
     all.map(request).collect()
 }
 
-fn head(status: u16) -> response::Parts {
+fn answer(status: u16) -> Response<()> {
     let response = Response::builder().status(status).header("content-type", "application/json");
-    response.body(()).expect("status and header are accepted ones").into_parts().0
+    response.body(()).expect("status and header are accepted ones")
 }
 
 /// A whole service, watched or not.

@@ -19,7 +19,10 @@ pub fn subjects() -> [(&'static str, Stack); 4] {
         }),
         (TOWER_OTEL, |app, collector| {
             let spans = Spans::through_tracing(Exporter::to(collector));
-            (app.layer(metrics::HttpLayer::server(&meter())).layer(trace::HttpLayer::server(Level::INFO)), settled(spans))
+            (
+                app.layer(metrics::HttpLayer::server(&meter())).layer(trace::HttpLayer::server(Level::INFO)),
+                settled(spans),
+            )
         }),
         (OTEL_TOWER, |app, collector| {
             let spans = Spans::of_the_sdk(Exporter::to(collector));
