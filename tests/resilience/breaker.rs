@@ -153,6 +153,7 @@ async fn what_fails_is_known_at_the_end_of_the_body_and_from_the_trailers() {
 
 fn clone(request: &Request<()>) -> Request<()> {
     let mut clone = Request::new(());
+    clone.method_mut().clone_from(request.method());
     clone.headers_mut().clone_from(request.headers());
     clone
 }

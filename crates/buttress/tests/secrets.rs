@@ -159,8 +159,10 @@ async fn secrets_in_a_target_are_hidden_on_servers_and_clients() {
 
 #[tokio::test]
 async fn secrets_in_a_grpc_path_are_hidden() {
-    let request = get("/shop.Cart/Add;token=hunter2hunter2/x", &[("content-type", "application/grpc")]);
+    let mut request = get("/shop.Cart/Add;token=hunter2hunter2/x", &[("content-type", "application/grpc")]);
+    *request.method_mut() = http::Method::POST;
     let span = span_of(TraceLayer::server, request, answer(200)).await;
+    assert!(span.attribute("rpc.method").is_some());
     assert_hidden(&json(&span), "a gRPC path");
 }
 
