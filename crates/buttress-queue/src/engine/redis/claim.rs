@@ -45,6 +45,11 @@ impl Tokens {
         Taken { tokens: self, unheard: Some(Unheard { first, last: first + max as u64 - 1, until: until + 2 * LATE }) }
     }
 
+    /// Whether claims may have taken jobs that nobody has.
+    pub(super) fn has_unheard(&self) -> bool {
+        !self.unheard().is_empty()
+    }
+
     fn unheard(&self) -> MutexGuard<'_, Vec<Unheard>> {
         self.unheard.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -172,12 +172,19 @@ impl Engine for Redis {
                 // Listens before it looks, so that nothing is pushed in between.
                 changed.as_mut().enable();
                 let now = now.saturating_add(millis(since.elapsed()));
-                let wait = match self.ask(self.longer(), move |via| self.due(via, now)).await {
+                let due = self.ask(self.longer(), move |via| self.due(via, now)).await;
+                // The next claim gives back what one that nobody heard of has taken, which may be all that there is.
+                let is_unheard = due.is_ok() && self.0.tokens.has_unheard();
+                let wait = match due {
                     Ok(Some(Duration::ZERO)) | Err(EngineError::Closed) => return,
+                    Ok(_) if is_unheard => LOOKS.1,
                     Ok(Some(soon)) => soon.min(pause),
                     Ok(None) | Err(_) => pause,
                 };
                 let _ = timeout(wait, changed).await;
+                if is_unheard {
+                    return;
+                }
                 pause = (pause * 2).min(LOOKS.1);
             }
         })
