@@ -15,7 +15,7 @@ const MANY: usize = 1 << 13;
 /// Calls of each of two threads: so short a stretch that a busy machine seldom interrupts it.
 const AT_ONCE: usize = 256;
 /// How often they try to run at once in a round.
-const TRIES: usize = 8;
+const TRIES: usize = 64;
 /// Calls that valgrind sees.
 const COUNTED: usize = 1 << 12;
 /// Spans are taken away between them, too.
