@@ -176,7 +176,11 @@ impl<E: SpanExporter + 'static> Task<E> {
             };
             match message {
                 Ok(Some(Message::Spans(spans))) => {
-                    self.pending.extend(spans);
+                    // Moved as a whole where it can be: a span is large.
+                    match self.pending.is_empty() {
+                        true => self.pending = spans,
+                        false => self.pending.extend(spans),
+                    }
                     due.get_or_insert_with(|| Instant::now() + MAX_DELAY);
                     if self.pending.len() >= MAX_BATCH {
                         self.export_all().await;
@@ -205,7 +209,10 @@ impl<E: SpanExporter + 'static> Task<E> {
 
     async fn export_all(&mut self) {
         while !self.pending.is_empty() {
-            let batch: Vec<SpanData> = self.pending.drain(..self.pending.len().min(MAX_BATCH)).collect();
+            let batch: Vec<SpanData> = match self.pending.len() <= MAX_BATCH {
+                true => std::mem::take(&mut self.pending),
+                false => self.pending.drain(..MAX_BATCH).collect(),
+            };
             let count = batch.len();
             let exported = self.export(batch).await;
             self.counters.queued.fetch_sub(count, Relaxed);

@@ -36,26 +36,26 @@ const EXACT: [&str; 16] = [
     "bearer",
 ];
 
-/// Or when it contains one of these. Among them the keys that OpenTelemetry names: `X-Amz-Signature`,
+/// Or when it contains one of these, the shortest first. Among them the keys that OpenTelemetry names: `X-Amz-Signature`,
 /// `X-Amz-Credential`, `X-Amz-Security-Token`, `AWSAccessKeyId`, `Signature`, `sig`, `X-Goog-Signature`.
 const CONTAINED: [&str; 17] = [
+    "csrf",
     "token",
     "secret",
-    "password",
     "passwd",
-    "passphrase",
     "apikey",
-    "accesskey",
-    "privatekey",
-    "signature",
-    "credential",
-    "authorization",
-    "session",
     "cookie",
-    "accountkey",
-    "subscriptionkey",
+    "session",
     "authkey",
-    "csrf",
+    "password",
+    "accesskey",
+    "signature",
+    "passphrase",
+    "privatekey",
+    "credential",
+    "accountkey",
+    "authorization",
+    "subscriptionkey",
 ];
 
 /// Headers that are never captured, but by a switch whose name says `unsafe`.
@@ -64,13 +64,18 @@ const FORBIDDEN_HEADERS: [HeaderName; 4] =
 
 /// Whether a value under this key is a secret: of a query parameter, a form field, an attribute.
 pub fn is_sensitive_key(key: &str) -> bool {
-    if key.len() > MOST_KEYS || key.contains('%') || !key.is_ascii() {
+    if key.len() > MOST_KEYS {
         return is_sensitive_when_decoded(key);
     }
     let (mut plain, mut length) = ([0; MOST_KEYS], 0);
-    for byte in key.bytes().filter(|byte| !is_between_words(*byte as char)) {
-        plain[length] = byte.to_ascii_lowercase();
-        length += 1;
+    for byte in key.bytes() {
+        if byte == b'%' || !byte.is_ascii() {
+            return is_sensitive_when_decoded(key);
+        }
+        if !is_between_words(byte as char) {
+            plain[length] = byte.to_ascii_lowercase();
+            length += 1;
+        }
     }
     is_secret(&plain[..length])
 }
@@ -93,7 +98,8 @@ fn is_between_words(c: char) -> bool {
 /// Of a key in lower case, without what stands between its words.
 fn is_secret(plain: &[u8]) -> bool {
     let contains = |part: &str| plain.windows(part.len()).any(|window| window == part.as_bytes());
-    EXACT.iter().any(|name| name.as_bytes() == plain) || CONTAINED.iter().any(|part| contains(part))
+    let short_enough = CONTAINED.iter().take_while(|part| part.len() <= plain.len());
+    EXACT.iter().any(|name| name.as_bytes() == plain) || short_enough.into_iter().any(|part| contains(part))
 }
 
 /// Whether this header can hold a secret: `authorization`, cookies, and every name that is a sensitive key, such as
@@ -110,7 +116,7 @@ pub fn query(query: &str) -> Cow<'_, str> {
 /// Text with the secrets in it replaced: userinfo of URLs, and the values of sensitive keys in paths, queries and words
 /// such as `password=..`.
 pub fn text(text: &str) -> Cow<'_, str> {
-    if !text.bytes().any(|byte| matches!(byte, b'?' | b'&' | b'#' | b'@' | b';' | b'=' | b'%' | b'{')) {
+    if !has_any(text, const { &Marks::of(b"?&#@;=%{") }) {
         return Cow::Borrowed(text);
     }
     let words: Vec<Cow<'_, str>> = text.split(' ').map(url).collect();
@@ -185,17 +191,18 @@ fn pairs(query: &str, separator: char) -> Cow<'_, str> {
 
 /// What of a pair may be shown (`key=`, or nothing where there is no key), if its value is a secret or a URL with one.
 fn shown_of(pair: &str) -> Option<&str> {
-    let (key, value) = match pair.find('=') {
+    // Byte by byte: pairs are short, and a search that is good at long texts takes its time to begin.
+    let (key, value) = match pair.bytes().position(|byte| byte == b'=') {
         Some(equals) => pair.split_at(equals + 1),
         None => ("", pair),
     };
-    let hidden = !value.is_empty() && (is_sensitive_key(key.trim_end_matches('=')) || nested_secret(value));
+    let hidden = !value.is_empty() && (is_sensitive_key(key.strip_suffix('=').unwrap_or(key)) || nested_secret(value));
     hidden.then_some(key)
 }
 
 fn nested_secret(value: &str) -> bool {
     // Nothing in it that could begin a pair, an encoded one, or an authority.
-    if !value.bytes().any(|byte| matches!(byte, b'?' | b'&' | b'#' | b';' | b',' | b'{' | b'}' | b'%' | b'/')) {
+    if !has_any(value, const { &Marks::of(b"?&#;,{}%/") }) {
         return false;
     }
     let once = percent_decoded(value);
@@ -208,6 +215,25 @@ fn nested_secret(value: &str) -> bool {
         });
         has_pair || matches!(userinfo(decoded), Cow::Owned(_))
     })
+}
+
+/// Which bytes are looked for.
+struct Marks([bool; 256]);
+
+impl Marks {
+    const fn of(mut marks: &[u8]) -> Self {
+        let mut all = [false; 256];
+        while let [mark, rest @ ..] = marks {
+            all[*mark as usize] = true;
+            marks = rest;
+        }
+        Self(all)
+    }
+}
+
+/// Most texts have none of them, and are looked through for that alone.
+fn has_any(text: &str, marks: &Marks) -> bool {
+    text.bytes().any(|byte| marks.0[usize::from(byte)])
 }
 
 pub(crate) fn percent_decoded(text: &str) -> Cow<'_, str> {

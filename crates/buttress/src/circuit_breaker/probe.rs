@@ -74,6 +74,8 @@ impl Said {
 }
 
 impl Probe for PermitProbe {
+    const READS_HEAD_TIME: bool = false;
+
     #[inline]
     fn head<R>(&mut self, response: &mut Response<R>, exchange: &mut Exchange) {
         // Most answers have nothing more to say.

@@ -39,6 +39,21 @@ pub(crate) fn take_recorded() -> Option<TraceContext> {
     LAST_RECORDED.take()
 }
 
+/// Tells whoever has prepared the current span outside of its recorder, and may answer its flags, what was decided of it.
+#[cfg(feature = "trace")]
+pub(crate) fn tell_sampled(decided: &Context) {
+    CURRENT.with(|current| {
+        let Ok(mut current) = current.try_borrow_mut() else {
+            return;
+        };
+        let Some(current) = current.as_mut().filter(|current| current.span_id() == decided.span_id()) else {
+            return;
+        };
+        current.trace.flags = decided.trace.flags;
+        SAMPLED.set(current.is_sampled());
+    });
+}
+
 /// The context of the request or operation that is running here.
 pub fn current() -> Option<Context> {
     peek(|context| context.cloned())

@@ -44,8 +44,6 @@ mod tracestate;
 use std::borrow::Cow;
 use std::fmt;
 use std::sync::Arc;
-#[cfg(feature = "propagate")]
-use std::sync::atomic::{AtomicU8, Ordering::Relaxed};
 
 use http::HeaderValue;
 
@@ -66,6 +64,8 @@ pub use tracestate::{TraceState, TraceStateError};
 pub(crate) use annotation::Annotations;
 #[cfg(feature = "trace")]
 pub(crate) use annotation::{Event, MAX_ATTRIBUTES};
+#[cfg(feature = "trace")]
+pub(crate) use carrier::tell_sampled;
 pub(crate) use carrier::{enter, swap_in, swap_out};
 #[cfg(feature = "metrics")]
 pub(crate) use carrier::{is_sampled, sampled_trace};
@@ -106,24 +106,6 @@ pub(crate) struct Shared {
     /// The trace that was left at a trust boundary.
     #[cfg_attr(not(feature = "trace"), allow(dead_code, reason = "becomes a link where spans start"))]
     pub(crate) restarted_from: Option<TraceContext>,
-    /// Only where an answer tells the flags.
-    #[cfg(feature = "propagate")]
-    pub(crate) decided_flags: Option<Arc<DecidedFlags>>,
-}
-
-/// The flags of one span, for the layer outside of the one that decides on them.
-#[cfg(feature = "propagate")]
-pub(crate) struct DecidedFlags {
-    #[cfg_attr(not(feature = "trace"), allow(dead_code, reason = "only the tracing layer decides"))]
-    span_id: SpanId,
-    flags: AtomicU8,
-}
-
-#[cfg(feature = "propagate")]
-impl DecidedFlags {
-    pub(crate) fn of(trace: &TraceContext) -> Arc<Self> {
-        Arc::new(Self { span_id: trace.span_id, flags: AtomicU8::new(trace.flags.to_byte()) })
-    }
 }
 
 /// Fields of correlation that came as headers, checked.
@@ -323,13 +305,6 @@ impl Context {
         self.origin.decided
     }
 
-    /// The trace with the flags that an inner layer may have decided on since.
-    pub(crate) fn decided_trace(&self) -> TraceContext {
-        let decided = self.shared().and_then(|shared| shared.decided_flags.as_ref());
-        let flags = decided.map_or(self.trace.flags, |decided| TraceFlags::from_byte(decided.flags.load(Relaxed)));
-        TraceContext { flags, ..self.trace }
-    }
-
     pub(crate) fn received(
         trace: TraceContext,
         parent: Option<SpanId>,
@@ -360,12 +335,6 @@ impl Context {
         self.trace.flags = self.trace.flags.with_sampled(sampled);
         self.origin.claimed = true;
         self.origin.decided = true;
-        #[cfg(feature = "propagate")]
-        if let Some(decided) = self.shared().and_then(|shared| shared.decided_flags.as_ref())
-            && decided.span_id == self.trace.span_id
-        {
-            decided.flags.store(self.trace.flags.to_byte(), Relaxed);
-        }
     }
 
     pub(crate) fn set_tracestate(&mut self, tracestate: TraceState) {

@@ -112,6 +112,10 @@ pub trait Probe {
     #[doc(hidden)]
     const READS_TIMES: bool = true;
 
+    /// Whether it looks at the time of the head; where nobody does, `head_at` stays empty.
+    #[doc(hidden)]
+    const READS_HEAD_TIME: bool = Self::READS_TIMES;
+
     /// The head of the answer passes by; its body has not been read yet.
     fn head<R>(&mut self, response: &mut Response<R>, exchange: &mut Exchange) {
         let _ = (response, exchange);
@@ -139,7 +143,7 @@ impl Probe for () {
 pub struct Exchange {
     /// When the request arrived.
     pub started: Instant,
-    /// When the head of the answer passed by.
+    /// When the head of the answer passed by; none where only the circuit breaker looks on, which does not ask.
     pub head_at: Option<Instant>,
     /// The context in which the inner service runs; the caller's when there is none.
     pub context: Option<Context>,

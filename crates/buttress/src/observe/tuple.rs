@@ -26,6 +26,7 @@ macro_rules! tuple {
 
         impl<$($probe: Probe),+> Probe for ($($probe,)+) {
             const READS_TIMES: bool = false $(|| $probe::READS_TIMES)+;
+            const READS_HEAD_TIME: bool = false $(|| $probe::READS_HEAD_TIME)+;
 
             #[inline]
             fn head<T>(&mut self, response: &mut Response<T>, exchange: &mut Exchange) {
@@ -69,6 +70,7 @@ impl<B, O: Observe<B>> Observe<B> for Option<O> {
 
 impl<P: Probe> Probe for Option<P> {
     const READS_TIMES: bool = P::READS_TIMES;
+    const READS_HEAD_TIME: bool = P::READS_HEAD_TIME;
 
     #[inline]
     fn head<R>(&mut self, response: &mut Response<R>, exchange: &mut Exchange) {

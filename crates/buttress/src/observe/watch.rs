@@ -102,12 +102,12 @@ impl<P: Probe, C: Classify> Watch<P, C> {
     /// Shows the head to the probe; false when the exchange ended with it.
     #[inline]
     pub(super) fn head<B: Body>(&mut self, response: &mut Response<B>) -> bool {
-        let at = self.now();
+        let at = P::READS_HEAD_TIME.then(clock::now);
         let Some(probe) = &mut self.probe else {
             return false;
         };
         let status = response.status();
-        self.exchange.head_at = Some(at);
+        self.exchange.head_at = at;
         self.status = Some(status);
         if self.grpc.is_some() {
             self.grpc = Some(Grpc::of_head(status, response.headers()));
@@ -115,11 +115,11 @@ impl<P: Probe, C: Classify> Watch<P, C> {
         self.expected = response.body().size_hint().exact().or_else(|| content_length(response.headers()));
         probe.head(response, &mut self.exchange);
         if self.is_upgrade(response.status()) {
-            self.finish_at(&How::Upgraded, at);
+            self.finish_at(&How::Upgraded, at.unwrap_or_else(|| self.now()));
             return false;
         }
         if self.end_with_head || self.has_no_body(response.status()) || response.body().is_end_stream() {
-            self.finish_at(&How::Complete { trailers: None }, at);
+            self.finish_at(&How::Complete { trailers: None }, at.unwrap_or_else(|| self.now()));
             return false;
         }
         true
@@ -248,4 +248,52 @@ impl<P: Probe, C: Classify> Drop for Entered<'_, P, C> {
 
 fn content_length(headers: &HeaderMap) -> Option<u64> {
     headers.get(CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+    use std::convert::Infallible;
+    use std::rc::Rc;
+
+    use http_body_util::{BodyExt, Full};
+    use tower::{Layer, ServiceExt, service_fn};
+
+    use super::super::Observe;
+    use super::*;
+
+    /// Whether the head's time was known at the end.
+    #[derive(Clone, Default)]
+    struct Seen<const READS: bool>(Rc<Cell<Option<bool>>>);
+
+    impl<B, const READS: bool> Observe<B> for Seen<READS> {
+        type Probe = Self;
+
+        fn start(&self, _: &mut Request<B>, _: &mut Exchange) -> Self {
+            self.clone()
+        }
+    }
+
+    impl<const READS: bool> Probe for Seen<READS> {
+        const READS_HEAD_TIME: bool = READS;
+
+        fn end(self, end: &End<'_>) {
+            self.0.set(Some(end.exchange.head_at.is_some()));
+        }
+    }
+
+    async fn watched<O: Observe<()> + Clone>(observer: O) {
+        let answer = async |_: Request<()>| Ok::<_, Infallible>(Response::new(Full::<&[u8]>::new(b"ok")));
+        let Ok(answer) = ObserveLayer::server(observer).layer(service_fn(answer)).oneshot(Request::new(())).await;
+        assert!(answer.into_body().collect().await.is_ok());
+    }
+
+    #[tokio::test]
+    async fn the_time_of_the_head_is_read_where_somebody_looks_at_it() {
+        let (reads, does_not) = (Seen::<true>::default(), Seen::<false>::default());
+        watched(does_not.clone()).await;
+        assert_eq!(does_not.0.get(), Some(false));
+        watched((does_not.clone(), reads.clone())).await;
+        assert_eq!((does_not.0.get(), reads.0.get()), (Some(true), Some(true)));
+    }
 }

@@ -9,9 +9,7 @@ use super::correlation::{self, X_REQUEST_ID, X_SESSION_ID, X_TENANT_ID, X_TRACE_
 use super::layer::Config;
 use super::trust::{Trust, TrustPolicy};
 use crate::clock::Instant;
-use crate::context::{
-    Baggage, Context, DecidedFlags, Fields, Origin, Shared, SpanId, TraceContext, TraceFlags, TraceId, TraceState,
-};
+use crate::context::{Baggage, Context, Fields, Origin, Shared, SpanId, TraceContext, TraceFlags, TraceId, TraceState};
 use crate::observe::Present;
 
 /// What came in, and what the answer tells of it.
@@ -33,7 +31,7 @@ pub(super) fn extract(
 ) -> Extracted {
     let mut inbound = inbound(config, headers, present);
     let has_notes = policy.trace != Trust::Adopt || config.keeps_fields() || present.may_have(NOTED);
-    let mut noted = if has_notes { note(config, policy, headers, &inbound) } else { Noted::default() };
+    let noted = if has_notes { note(config, policy, headers, &inbound) } else { Noted::default() };
     if policy.trace != Trust::Adopt {
         inbound.trace = None;
         inbound.sampled = None;
@@ -48,9 +46,6 @@ pub(super) fn extract(
     let parent = inbound.trace.map(|caller| caller.span_id);
     let remote_parent = parent.is_some() || sampled.is_some();
     let origin = Origin { decided: sampled.is_some(), remote_parent, ..Origin::default() };
-    if config.server_timing && policy.echo {
-        Arc::make_mut(noted.shared.get_or_insert_default()).decided_flags = Some(DecidedFlags::of(&trace));
-    }
     let Noted { shared, answered_id, has_new_request_id, .. } = noted;
     Extracted { context: Context::received(trace, parent, origin, shared), answered_id, has_new_request_id }
 }
@@ -144,10 +139,6 @@ impl Shared {
     fn is_empty(&self) -> bool {
         let Fields { correlation_id, request_id, tenant_id, user_id, session_id } = &self.fields;
         let no_field = [correlation_id, request_id, tenant_id, user_id, session_id].iter().all(|field| field.is_none());
-        no_field
-            && self.decided_flags.is_none()
-            && self.tracestate.is_empty()
-            && self.baggage.is_empty()
-            && self.restarted_from.is_none()
+        no_field && self.tracestate.is_empty() && self.baggage.is_empty() && self.restarted_from.is_none()
     }
 }

@@ -216,7 +216,7 @@ impl Probe for PropagateProbe {
             self.answer_ids(context, response.headers_mut());
         }
         if self.server_timing {
-            response.headers_mut().append(SERVER_TIMING, server_timing(&context.decided_trace()));
+            response.headers_mut().append(SERVER_TIMING, server_timing(&context.trace()));
         }
     }
 

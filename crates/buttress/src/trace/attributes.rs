@@ -21,9 +21,13 @@ impl Attributes {
         Self { list: Vec::with_capacity(count), ..Self::default() }
     }
 
+    #[inline]
     pub(super) fn push(&mut self, key: impl Into<Key>, value: impl Into<Value>) {
         if self.list.len() < MAX_ATTRIBUTES {
-            let value = self.bounded(value.into());
+            let mut value = value.into();
+            if is_long(&value) {
+                value = self.bounded(value);
+            }
             self.list.push((key.into(), value));
         } else {
             self.dropped += 1;
@@ -86,6 +90,16 @@ impl Attributes {
         let (end, _) = text.char_indices().nth(MAX_CHARACTERS)?;
         self.cut += 1;
         Some(&text[..end])
+    }
+}
+
+/// Whether a value may have to be cut; most are short.
+#[inline]
+fn is_long(value: &Value) -> bool {
+    match value {
+        Value::Text(text) => text.len() > MAX_CHARACTERS,
+        Value::Texts(_) => true,
+        _ => false,
     }
 }
 

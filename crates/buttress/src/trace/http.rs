@@ -12,6 +12,7 @@ use super::capture::{Capture, Captured, shown};
 use super::forwarded::Forwarded;
 use super::grpc;
 use super::layer::Config;
+use super::repeated::{Repeated, Repetitions};
 use super::span::SpanKind;
 use crate::classify::GrpcCode;
 use crate::clock::Instant;
@@ -35,7 +36,7 @@ pub(super) struct HttpExchange {
     capture: Arc<Capture>,
     request_length: Option<HeaderValue>,
     captured_request: Vec<Captured>,
-    pub(super) resend_count: u32,
+    resend_count: u32,
 
     route: Option<Route>,
     response_version: Option<Version>,
@@ -48,7 +49,7 @@ pub(super) struct HttpExchange {
 }
 
 impl HttpExchange {
-    pub(super) fn new(head: &RequestHead<'_>, exchange: &Exchange, capture: &Arc<Capture>) -> Self {
+    pub(super) fn new(head: &RequestHead<'_>, exchange: &Exchange, capture: &Arc<Capture>, resend_count: u32) -> Self {
         Self {
             method: head.method.clone(),
             uri: head.uri.clone(),
@@ -61,7 +62,7 @@ impl HttpExchange {
             capture: Arc::clone(capture),
             request_length: capture.body_sizes.then(|| head.headers.get(CONTENT_LENGTH).cloned()).flatten(),
             captured_request: capture.of_request(head.headers),
-            resend_count: 0,
+            resend_count,
             route: Route::of(head.extensions),
             response_version: None,
             captured_response: Vec::new(),
@@ -94,15 +95,16 @@ impl HttpExchange {
         kind: SpanKind,
         config: &Config,
         started: Instant,
+        repetitions: &mut Repetitions,
         attributes: &mut Attributes,
     ) -> Cow<'static, str> {
         let is_server = kind == SpanKind::Server;
         let name = if self.is_grpc {
             grpc::describe(&self.uri, self.grpc_code, is_server, config.rpc_names, attributes)
         } else {
-            self.describe_http(is_server, config, attributes)
+            self.describe_http(is_server, config, &mut repetitions.agents, attributes)
         };
-        self.describe_peers(is_server, config, attributes);
+        self.describe_peers(is_server, config, &mut repetitions.servers, attributes);
         self.describe_captured(attributes);
         if self.resend_count > 0 {
             attributes.push("http.request.resend_count", self.resend_count);
@@ -117,7 +119,13 @@ impl HttpExchange {
         name
     }
 
-    fn describe_http(&self, is_server: bool, config: &Config, attributes: &mut Attributes) -> Cow<'static, str> {
+    fn describe_http(
+        &self,
+        is_server: bool,
+        config: &Config,
+        agents: &mut Repeated<Arc<str>>,
+        attributes: &mut Attributes,
+    ) -> Cow<'static, str> {
         let known = config.known_methods.contains(&self.method);
         let method = known.then(|| match known_method(&self.method) {
             Some(nth) => Cow::Borrowed(METHODS[nth]),
@@ -138,10 +146,11 @@ impl HttpExchange {
         let route = self.route.as_ref().map(Route::as_str).filter(|_| is_server);
         attributes.push_some("http.route", route.map(Arc::<str>::from));
         attributes.push_some("http.response.status_code", self.status.map(|status| status.as_u16()));
-        attributes.push_some(
-            "user_agent.original",
-            self.user_agent.as_ref().filter(|_| is_server).map(|agent| Arc::<str>::from(shown(agent))),
-        );
+        let agent = self.user_agent.as_ref().filter(|_| is_server).map(|agent| match agent.is_sensitive() {
+            true => shown(agent).into(),
+            false => agents.of(agent.as_bytes(), || shown(agent).into()),
+        });
+        attributes.push_some("user_agent.original", agent);
         let method = method.unwrap_or(Cow::Borrowed("HTTP"));
         match route {
             Some(route) => [&method, " ", route].concat().into(),
@@ -149,10 +158,20 @@ impl HttpExchange {
         }
     }
 
-    fn describe_peers(&self, is_server: bool, config: &Config, attributes: &mut Attributes) {
-        if let Some((address, port)) = self.server(config) {
-            attributes.push("server.address", Arc::<str>::from(address));
-            attributes.push_some("server.port", port);
+    fn describe_peers(
+        &self,
+        is_server: bool,
+        config: &Config,
+        servers: &mut Repeated<(Arc<str>, Option<u16>)>,
+        attributes: &mut Attributes,
+    ) {
+        if let Some(authority) = self.authority(config) {
+            let (address, port) = servers.of(authority.as_bytes(), || {
+                let (address, port) = peer::split_port(authority);
+                (address.into(), port)
+            });
+            attributes.push("server.address", address);
+            attributes.push_some("server.port", port.or_else(|| peer::default_port(self.scheme(config))));
         }
         if is_server {
             let peer = self.peer.map(|peer| Arc::<str>::from(peer.ip().to_string()));
@@ -187,15 +206,13 @@ impl HttpExchange {
         forwarded.or_else(|| self.uri.scheme_str()).unwrap_or(config.scheme)
     }
 
-    /// Address and port of the server, without brackets; the port of the scheme where none is named.
-    fn server<'a>(&'a self, config: &'a Config) -> Option<(&'a str, Option<u16>)> {
+    /// The server's name, with its port where one is named.
+    fn authority<'a>(&'a self, config: &'a Config) -> Option<&'a str> {
         let forwarded = self.forwarded.as_ref().and_then(|forwarded| forwarded.host());
-        let authority = forwarded
+        forwarded
             .or_else(|| peer::authority(&self.uri, self.host.as_ref()))
             .or(config.server_authority.as_deref())
-            .filter(|authority| !authority.is_empty())?;
-        let (address, port) = peer::split_port(authority);
-        Some((address, port.or_else(|| peer::default_port(self.scheme(config)))))
+            .filter(|authority| !authority.is_empty())
     }
 
     fn full_url(&self, config: &Config) -> String {

@@ -213,9 +213,13 @@ impl<B> Observe<B> for Trace {
         let config = &*self.config;
         let head = RequestHead::of(request);
         // In its place: it is as large as all else here.
+        let is_fused = exchange.context.is_some();
         let context = config.context_in(&mut exchange.context);
         let sampled = config.sample(context, head, exchange.started);
         context.claim(sampled);
+        if !is_fused {
+            context::tell_sampled(context);
+        }
         let result = match sampled {
             true => SamplingResult::RecordAndSample,
             false if config.late.is_some() => SamplingResult::RecordOnly,
@@ -229,7 +233,6 @@ impl<B> Observe<B> for Trace {
 
 impl Trace {
     fn record(&self, head: &RequestHead<'_>, exchange: &mut Exchange) -> Option<Box<Recording>> {
-        let mut http = HttpExchange::new(head, exchange, self.config.capture_for(head));
         let context = exchange.context.as_mut()?;
         let annotations = Arc::<Annotations>::default();
         let mut links = Vec::new();
@@ -238,18 +241,28 @@ impl Trace {
         if let Some(left) = shared.and_then(|shared| shared.restarted_from) {
             links.push(SpanLink::new(left, "restarted"));
         }
-        if let Some(Resend { count, previous }) = head.extensions.get() {
-            http.resend_count = *count;
-            links.extend(previous.map(|previous| SpanLink::new(previous, "previous_attempt")));
-        }
+        let resend: Option<&Resend> = head.extensions.get();
+        links.extend(
+            resend.and_then(|resend| resend.previous).map(|previous| SpanLink::new(previous, "previous_attempt")),
+        );
         context.set_annotations(Arc::clone(&annotations));
         #[cfg(feature = "retry")]
         crate::context::note_recorded(context.trace());
+        let context = context.clone();
+        // Made in its place: it is large.
         Some(Box::new(Recording {
-            context: context.clone(),
+            context,
             annotations,
             kind: self.config.kind,
-            subject: Subject::Http(http, Arc::clone(&self.config)),
+            subject: Subject::Http(
+                HttpExchange::new(
+                    head,
+                    exchange,
+                    self.config.capture_for(head),
+                    resend.map_or(0, |resend| resend.count),
+                ),
+                Arc::clone(&self.config),
+            ),
             links,
             started: exchange.started,
             ended: exchange.started,
@@ -310,6 +323,7 @@ impl Probe for TraceProbe {
             recording.context.claim(true);
             if let Some(context) = &mut exchange.context {
                 context.claim(true);
+                context::tell_sampled(context);
             }
             if recording.kind == SpanKind::Server {
                 response.headers_mut().insert(X_TRACE_SAMPLED, HeaderValue::from_static("late"));

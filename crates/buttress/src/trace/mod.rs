@@ -33,7 +33,7 @@
 //! | `sampler` | who is traced; `late`: who is kept although not sampled; `started`: how many of each |
 //! | `recording` | what is kept while the exchange runs |
 //! | `http`, `grpc`, `forwarded` | from a recording to the attributes of the conventions |
-//! | `capture`, `attributes` | what may be told, and how much |
+//! | `capture`, `attributes` | what may be told, and how much; `repeated`: texts that spans have alike |
 //! | `spans` | the bounded hand-over, the ring, the thread that feeds the sinks |
 //! | `span` | [`SpanRecord`], what sinks get; `json_lines` a sink |
 //! | `connection` | spans of upgraded connections |
@@ -56,6 +56,7 @@ mod late;
 mod layer;
 pub mod operation;
 mod recording;
+mod repeated;
 mod sampler;
 mod span;
 mod spans;

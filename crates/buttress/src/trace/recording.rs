@@ -9,6 +9,7 @@ use super::attributes::Attributes;
 use super::capture::shown;
 use super::http::HttpExchange;
 use super::layer::Config;
+use super::repeated::Repetitions;
 use super::span::{SpanEvent, SpanKind, SpanLink, SpanRecord, Status};
 use crate::classify::{Ending, ErrorType, Outcome};
 use crate::clock::{self, Instant};
@@ -45,12 +46,14 @@ impl Finish {
 }
 
 impl Recording {
-    /// Builds what sinks are given; off the request path.
-    pub(super) fn into_record(self) -> SpanRecord {
+    /// Builds what sinks are given; off the request path. (In its box: it is large.)
+    pub(super) fn into_record(mut self: Box<Self>, repetitions: &mut Repetitions) -> SpanRecord {
         let Finish { outcome, ending, error_type } = self.verdict;
         let mut attributes = Attributes::with_capacity(16);
         let mut name = match &self.subject {
-            Subject::Http(exchange, config) => exchange.describe(self.kind, config, self.started, &mut attributes),
+            Subject::Http(exchange, config) => {
+                exchange.describe(self.kind, config, self.started, repetitions, &mut attributes)
+            }
             Subject::Named { name, attributes: given } => {
                 given.iter().for_each(|(key, value)| attributes.set(key.clone(), value.clone()));
                 attributes.text(name.clone())
@@ -88,7 +91,7 @@ impl Recording {
             cut_values: attributes.cut,
             events,
             dropped_events: notes.dropped_events,
-            links: self.links,
+            links: std::mem::take(&mut self.links),
         }
     }
 }

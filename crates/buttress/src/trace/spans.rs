@@ -14,6 +14,7 @@ use crossbeam_queue::ArrayQueue;
 use tokio::time::Instant;
 
 use super::recording::Recording;
+use super::repeated::Repetitions;
 use super::span::SpanRecord;
 use super::started::{SamplingResult, Started};
 use crate::clock;
@@ -80,11 +81,13 @@ struct Shared {
 }
 
 /// What has left the hand-over.
+#[derive(Default)]
 struct Drained {
     ring: VecDeque<Arc<SpanRecord>>,
     ring_capacity: usize,
     /// For the sinks.
     pending: VecDeque<Arc<SpanRecord>>,
+    repetitions: Repetitions,
 }
 
 /// Counts since the start.
@@ -124,7 +127,7 @@ impl Spans {
             recorded: AtomicU64::new(0),
             dropped: AtomicU64::new(0),
             exported: AtomicU64::new(0),
-            drained: Mutex::new(Drained { ring: VecDeque::new(), ring_capacity: ring, pending: VecDeque::new() }),
+            drained: Mutex::new(Drained { ring_capacity: ring, ..Drained::default() }),
             sinks: Mutex::default(),
             feeding: Mutex::default(),
             has_sinks: OnceLock::new(),
@@ -221,7 +224,7 @@ impl Shared {
         // Bounded, so that a reader cannot be kept here by those who record.
         for _ in 0..self.queue.capacity() {
             let Some(recording) = self.queue.pop() else { break };
-            let record = Arc::new(recording.into_record());
+            let record = Arc::new(recording.into_record(&mut drained.repetitions));
             if self.has_sinks.get().is_some() {
                 if drained.pending.len() < self.queue.capacity() {
                     drained.pending.push_back(Arc::clone(&record));
