@@ -3,6 +3,8 @@
 
 #[path = "redis/crash.rs"]
 mod crash;
+#[path = "redis/lost.rs"]
+mod lost;
 #[path = "redis/node.rs"]
 mod node;
 #[path = "redis/outage.rs"]

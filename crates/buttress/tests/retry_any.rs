@@ -66,7 +66,7 @@ async fn the_budget_keeps_a_storm_from_growing() {
 #[tokio::test(start_paused = true)]
 async fn what_goes_well_earns_repeats() {
     let budget = RetryBudget::of(1.0, 0.0).unwrap();
-    let every_third = |nth: u32| if nth % 3 == 0 { busy(nth) } else { Ok(nth) };
+    let every_third = |nth: u32| if nth.is_multiple_of(3) { busy(nth) } else { Ok(nth) };
     let (mut client, _) = client(RetryPolicy::new().budget(budget.clone()).any_request(), every_third);
     for nth in 0..20 {
         let answer = client.ready().await.unwrap().call(Mail).await;
