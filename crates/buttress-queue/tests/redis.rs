@@ -1,6 +1,8 @@
 //! What holds of the engine on Redis alone: real servers that are killed, real processes that are, and the real BullMQ.
 #![allow(clippy::unwrap_used, reason = "what fails here fails the test")]
 
+#[path = "redis/counts.rs"]
+mod counts;
 #[path = "redis/crash.rs"]
 mod crash;
 #[path = "redis/lost.rs"]
