@@ -102,10 +102,12 @@ async fn what_is_counted_by_type_is_what_there_is_whatever_is_done() {
     }
 }
 
-fn many(kind: &str, count: usize) -> Vec<Entry> {
+/// So many jobs of a type that are due then.
+fn many(kind: &str, count: usize, due: u64) -> Vec<Entry> {
     let entry = |at| {
         let mut entry = job(&format!("{kind}-{at}"));
         entry.envelope.kind = kind.into();
+        entry.due = due;
         entry
     };
     (0..count).map(entry).collect()
@@ -119,21 +121,21 @@ fn waiting(contents: &Contents) -> Vec<(&str, u64)> {
 async fn where_others_take_part_what_is_beyond_a_thousand_is_counted_without_its_type() {
     let Some(server) = servers::Redis::start().await else { return };
     let engine = engine(&server.url(), "counts");
-    engine.push([many("a", 1_500), many("b", 500)].concat(), now()).await.unwrap();
-    let later = now() + 1_000;
-    assert_eq!(waiting(&engine.contents(later).await.unwrap()), [("a", 1_500), ("b", 500)]);
+    let now = now();
+    engine.push([many("a", 1_500, now), many("b", 500, now)].concat(), now).await.unwrap();
+    assert_eq!(waiting(&engine.contents(now).await.unwrap()), [("a", 1_500), ("b", 500)]);
     // One of somebody else's, who counts nothing.
     let mut connection = connection(&server.url()).await;
     let mut add = redis::pipe();
     add.cmd("HSET").arg("bull:counts:theirs").arg(&["name", "c", "data", "{}", "timestamp", "1", "priority", "5"]);
     add.cmd("ZADD").arg("bull:counts:prioritized").arg(5 * 0x1_0000_0000_u64 + 5_000).arg("theirs");
     add.exec_async(&mut connection).await.unwrap();
-    assert_eq!(waiting(&engine.contents(later).await.unwrap()), [("", 1_001), ("a", 1_000)]);
+    assert_eq!(waiting(&engine.contents(now).await.unwrap()), [("", 1_001), ("a", 1_000)]);
     // When there is no more than can be looked at, everything is known again, and goes on being.
-    for claimed in engine.claim(1_501, LONG, later).await.unwrap() {
-        engine.settle(&claimed.lease, Settlement::Done, later).await.unwrap();
+    for claimed in engine.claim(1_501, LONG, now).await.unwrap() {
+        engine.settle(&claimed.lease, Settlement::Done, now).await.unwrap();
     }
-    assert_eq!(waiting(&engine.contents(later).await.unwrap()), [("b", 499), ("c", 1)]);
-    engine.push(many("d", 2_000), later).await.unwrap();
-    assert_eq!(waiting(&engine.contents(later).await.unwrap()), [("b", 499), ("c", 1), ("d", 2_000)]);
+    assert_eq!(waiting(&engine.contents(now).await.unwrap()), [("b", 499), ("c", 1)]);
+    engine.push(many("d", 2_000, now), now).await.unwrap();
+    assert_eq!(waiting(&engine.contents(now).await.unwrap()), [("b", 499), ("c", 1), ("d", 2_000)]);
 }
