@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use buttress::backoff::Backoff;
 use buttress::random;
-use buttress::retry::{AnyRequest, NotRetryable, RetryBudget, RetryPolicy};
+use buttress::retry::{AnyRequest, NotRetryable, RetryBudget, RetryPolicy, TimedOut};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tower::retry::RetryLayer;
@@ -83,7 +83,9 @@ async fn what_was_turned_away_on_purpose_is_not_repeated_and_takes_nothing() {
     assert!(boxed.oneshot(Mail).await.is_err());
     let (bare, bare_calls) = client(policy(), |_| Err(NotRetryable::new("no such address")));
     assert!(bare.oneshot(Mail).await.is_err());
-    assert_eq!((boxed_calls.load(Relaxed), bare_calls.load(Relaxed)), (1, 1));
+    let (late, late_calls) = client(policy(), |_| Err::<u32, BoxError>(TimedOut::Deadline.into()));
+    assert!(late.oneshot(Mail).await.is_err());
+    assert_eq!([boxed_calls, bare_calls, late_calls].map(|calls| calls.load(Relaxed)), [1, 1, 1]);
     assert_eq!((budget.counts().withdrawn, budget.counts().denied), (0, 0));
 }
 

@@ -96,6 +96,7 @@ impl RetryPolicy {
     /// assert_eq!(processor.oneshot("ada@example.com".to_owned()).await?, 15);
     /// # Ok(()) }
     /// ```
+    #[must_use]
     pub fn any_request(self) -> AnyRequest {
         AnyRequest { policy: self, when: None }
     }
