@@ -39,7 +39,8 @@
 //!
 //! # What may stand around a processor
 //!
-//! Whatever takes any request, as tower's limits do. What looks at `http::Request`s cannot.
+//! Whatever takes any request and can be cloned, as tower's concurrency limit; its rate limit cannot be, and stands behind
+//! tower's buffer, of one. What looks at `http::Request`s cannot stand there.
 //!
 //! ```
 //! use buttress::circuit_breaker::{Circuit, CircuitConfig};

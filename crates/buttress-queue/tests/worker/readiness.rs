@@ -31,6 +31,26 @@ async fn a_service_that_is_not_ready_leaves_the_job_to_others() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_rate_limit_that_is_used_up_leaves_the_jobs_to_others() {
+    let queue = queue();
+    let (service, calls) = counting(async |_, _| Ok(Outcome::Ack));
+    let limited = ServiceBuilder::new()
+        // Tower's limit cannot be cloned; its buffer can, and holds one.
+        .buffer(1)
+        .rate_limit(10, Duration::from_secs(1))
+        .service(service);
+    let running = Running::start(Worker::new(&queue, limited).concurrency(8));
+    for nth in 0..100 {
+        queue.push(job(&format!("job-{nth}"))).await.unwrap();
+    }
+    sleep(Duration::from_millis(3_500)).await;
+    assert_eq!(calls.load(SeqCst), 40);
+    let depth = queue.contents().await.unwrap().depths.remove(0);
+    assert!(depth.active <= 2 && depth.waiting >= 58, "{depth:?}");
+    running.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn an_open_circuit_stops_the_claims() {
     let queue = queue();
     let circuit = Circuit::new("mail", CircuitConfig::default());
