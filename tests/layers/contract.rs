@@ -16,10 +16,10 @@ use buttress::circuit_breaker::{Cause, CircuitBreakerLayer, CircuitConfig, Circu
 use buttress::metrics::{Registry, RequestBodySizeLayer, RequestMetricsLayer};
 use buttress::observe::ObserveLayer;
 use buttress::propagate::{InjectLayer, PropagateLayer};
-use buttress::retry::{AttemptTimeoutLayer, Hedge, RetryLayer, TierLayer};
+use buttress::retry::{AttemptTimeoutLayer, Hedge, RetryLayer, RetryPolicy, TierLayer};
 use buttress::settings::Settings;
 use buttress::stack::ClientStack;
-use buttress::trace::{Spans, TraceLayer};
+use buttress::trace::{Operation, OperationLayer, Spans, TraceLayer};
 use buttress_tests::{Broken, Recorder, ScriptBody};
 use bytes::Bytes;
 use http::{Request, Response, StatusCode};
@@ -207,6 +207,8 @@ async fn layers_that_watch() {
     holds("InjectLayer", InjectLayer::new()).await;
     holds("TraceLayer, server", TraceLayer::server(Spans::new())).await;
     holds("TraceLayer, client", TraceLayer::client(Spans::new())).await;
+    holds("OperationLayer", OperationLayer::new(Operation::new("ask", &Spans::new()))).await;
+    holds("OperationLayer, off", OperationLayer::new(Operation::new("ask", &Spans::new()).enabled(false))).await;
     holds("RequestMetricsLayer, server", RequestMetricsLayer::server(&registry)).await;
     holds("RequestMetricsLayer, client", RequestMetricsLayer::client(&registry)).await;
     holds("RouteLayer", RouteLayer).await;
@@ -230,6 +232,7 @@ async fn layers_that_decide() {
     let hedging = RetryLayer::new().attempt_timeout(Duration::from_secs(9)).hedge(Hedge::p95());
     holds("RetryLayer, hedging", hedging).await;
     holds("RetryLayer, once", RetryLayer::new().attempts(1).deadline(Duration::from_secs(9))).await;
+    holds("AnyRequest", tower::retry::RetryLayer::new(RetryPolicy::new().any_request())).await;
     holds("AttemptTimeoutLayer", AttemptTimeoutLayer::new(Duration::from_secs(9))).await;
     holds("TierLayer", TierLayer::new()).await;
     holds("ClientStack", ClientStack::new("stock").circuit_config(calm())).await;

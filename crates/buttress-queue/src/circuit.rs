@@ -8,6 +8,7 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use buttress::circuit_breaker::{CallResult, Circuit, Permit, Rejected};
+use buttress::retry::NotRetryable;
 use tokio::time::{Instant, sleep};
 use tower_layer::Layer;
 use tower_service::Service;
@@ -22,7 +23,7 @@ const LOOK: Duration = Duration::from_millis(250);
 /// nothing; what was claimed meanwhile is deferred.
 ///
 /// Of the outcomes [`Outcome::Retry`] and errors are failures; what is deferred or buried says nothing about the other
-/// side, and neither does the rejection of a circuit farther in.
+/// side, and neither does the rejection of a circuit farther in, or whatever else is [`NotRetryable`].
 ///
 /// ```
 /// use buttress::circuit_breaker::{Circuit, CircuitConfig};
@@ -221,7 +222,8 @@ where
     }
 }
 
-/// What an error says of the other side: nothing, when a circuit farther in did not let it be asked.
+/// What an error says of the other side: nothing, when a circuit or a limit farther in did not let it be asked.
 fn failed(error: &BoxError) -> CallResult {
-    if Rejected::of(&**error).is_some() { CallResult::Ignored } else { CallResult::FAILED }
+    let is_refusal = Rejected::of(&**error).is_some() || NotRetryable::of(&**error).is_some();
+    if is_refusal { CallResult::Ignored } else { CallResult::FAILED }
 }

@@ -1,8 +1,12 @@
 //! What holds of the engine on Redis alone: real servers that are killed, real processes that are, and the real BullMQ.
 #![allow(clippy::unwrap_used, reason = "what fails here fails the test")]
 
+#[path = "redis/counts.rs"]
+mod counts;
 #[path = "redis/crash.rs"]
 mod crash;
+#[path = "redis/lost.rs"]
+mod lost;
 #[path = "redis/node.rs"]
 mod node;
 #[path = "redis/outage.rs"]
@@ -40,7 +44,8 @@ fn job(name: &str) -> Entry {
     Entry::new(Envelope::new(id(name), "test", created, to_raw_value(name).unwrap()), created)
 }
 
-/// A while between two looks at what other processes do.
+/// A while between two looks at another process, which tells nobody what becomes of it: a Redis on its way back, workers until they
+/// are killed. Nothing is said of how long anything takes.
 async fn pause() {
     tokio::time::sleep(Duration::from_millis(20)).await;
 }

@@ -15,7 +15,7 @@ use buttress::context::{Context, TraceContext};
 use buttress::observe::{Exchange, Observe, ObserveLayer};
 use buttress::propagate::{InjectLayer, PropagateLayer};
 use buttress::trace::operation::AnyOutput;
-use buttress::trace::{LateDecision, Operation, Sampler, Spans, TraceLayer};
+use buttress::trace::{LateDecision, Operation, OperationLayer, Sampler, Spans, TraceLayer};
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Response};
 use http_body::Body;
@@ -284,6 +284,12 @@ fn an_operation_that_is_not_sampled_allocates_nothing() {
     let counted = run_allocates(&on, &Context::root());
     println!("a sampled operation: {counted}");
     assert!(counted <= 4, "{counted}");
+}
+
+#[test]
+fn a_layer_of_operations_boxes_nothing() {
+    let off = Operation::new("charge", &Spans::new()).sampler(Sampler::always_off());
+    assert_eq!(over_bare("operation, not sampled", &OperationLayer::new(off), 0), 0);
 }
 
 #[cfg(feature = "telemetry")]

@@ -36,6 +36,33 @@
 //!
 //! On shutdown nothing more is claimed; what is under way has time to finish, and what has not finished by then is handed
 //! back without an attempt being used.
+//!
+//! # What may stand around a processor
+//!
+//! Whatever takes any request and can be cloned, as tower's concurrency limit; its rate limit cannot be, and stands behind
+//! tower's buffer, of one. What looks at `http::Request`s cannot stand there.
+//!
+//! ```
+//! use buttress::circuit_breaker::{Circuit, CircuitConfig};
+//! use buttress::retry::RetryPolicy;
+//! use buttress::trace::{Operation, OperationLayer, Spans};
+//! use buttress_queue::{CircuitLayer, Delivery, Outcome};
+//! use tower::retry::RetryLayer;
+//! use tower::{BoxError, ServiceBuilder, service_fn};
+//!
+//! # let spans = Spans::new();
+//! let processor = ServiceBuilder::new()
+//!     // Outermost: a place that waits for a job holds a permit, and repeats farther out would wait for it.
+//!     .concurrency_limit(8)
+//!     // What is over in a moment is tried again here, and uses no attempt of the job's.
+//!     .layer(RetryLayer::new(RetryPolicy::new().any_request()))
+//!     // Sees every try; while it is open nothing is claimed.
+//!     .layer(CircuitLayer::new(Circuit::new("mail", CircuitConfig::default())))
+//!     // A span for each try, below that of the attempt; of `Telemetry::operation` metrics, too.
+//!     .layer(OperationLayer::new(Operation::new("send mail", &spans)))
+//!     .service(service_fn(async |_: Delivery| Ok::<_, BoxError>(Outcome::Ack)));
+//! # let _ = processor;
+//! ```
 
 mod attempt;
 mod claims;

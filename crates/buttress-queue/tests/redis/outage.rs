@@ -1,21 +1,27 @@
 //! A Redis that goes away and comes back.
 
+use std::pin::pin;
+use std::sync::Arc;
 use std::time::Duration;
 
 use buttress_queue::engine::{Admitted, Engine, Settlement};
-use buttress_queue::{EngineConfig, EngineError, JobState, Redis, RedisConfig};
+use buttress_queue::{EngineConfig, EngineError, JobId, JobState, Redis, RedisConfig};
 use buttress_tests::peers::free_address;
 use buttress_tests::servers;
 use rustix::process::{Pid, Signal, kill_process};
+use tokio::sync::Notify;
+use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
 use crate::{PATIENCE, engine, id, job, next, now, pause};
 
 const LEASE: Duration = Duration::from_secs(600);
 
-/// Works on whatever comes until it is dropped.
-fn works(engine: Redis) -> tokio::task::JoinHandle<()> {
-    tokio::spawn(async move {
+/// Works on whatever comes until it is aborted, and tells whenever it is done with something.
+fn works(engine: Redis) -> (JoinHandle<()>, Arc<Notify>) {
+    let settled = Arc::new(Notify::new());
+    let told = Arc::clone(&settled);
+    let worker = tokio::spawn(async move {
         loop {
             engine.ready(now()).await;
             for claimed in engine.claim(8, LEASE, now()).await.unwrap_or_default() {
@@ -26,9 +32,11 @@ fn works(engine: Redis) -> tokio::task::JoinHandle<()> {
                     // Not until there is something to claim: there may be nothing, ever.
                     pause().await;
                 }
+                told.notify_waiters();
             }
         }
-    })
+    });
+    (worker, settled)
 }
 
 // How long something takes is the very claim of the next two, and a server that is not there cannot be simulated; the limits
@@ -48,11 +56,11 @@ async fn a_push_is_decided_soon_when_there_is_no_redis() {
 async fn work_goes_on_soon_after_redis_is_back() {
     let Some(mut server) = servers::Redis::start_durable().await else { return };
     let engine = engine(&server.url(), "outage");
-    let worker = works(engine.clone());
+    let (worker, settled) = works(engine.clone());
     for round in 0..3 {
         let before = id(&format!("before-{round}"));
         engine.push(vec![job(before.as_str())], now()).await.unwrap();
-        is_done(&engine, &before).await;
+        is_done(&engine, &settled, &before).await;
         server.kill().await;
         let refused = timeout(Duration::from_secs(2), async {
             // The first may be told by its connection, the others know.
@@ -66,7 +74,7 @@ async fn work_goes_on_soon_after_redis_is_back() {
             while engine.push(vec![job(after.as_str())], now()).await.is_err() {
                 pause().await;
             }
-            is_done(&engine, &after).await;
+            is_done(&engine, &settled, &after).await;
         };
         timeout(Duration::from_secs(20), recovered).await.expect("it works again");
         assert_eq!(engine.find(&before, now()).await.unwrap().unwrap().state, JobState::Done, "nothing is forgotten");
@@ -85,7 +93,7 @@ fn tell(server: &servers::Redis, signal: Signal) {
 async fn a_redis_that_hangs_holds_up_no_push_and_loses_no_job() {
     let Some(server) = servers::Redis::start().await else { return };
     let engine = Redis::new(RedisConfig::new(server.url(), "hangs"), EngineConfig::default()).unwrap();
-    let worker = works(engine.clone());
+    let (worker, settled) = works(engine.clone());
     for round in 0..3 {
         let mut acknowledged = Vec::new();
         // In the middle of whatever it does then.
@@ -104,21 +112,23 @@ async fn a_redis_that_hangs_holds_up_no_push_and_loses_no_job() {
         timeout(PATIENCE, async { while engine.claim(1, LEASE, now()).await.is_ok() {} }).await.unwrap();
         tell(&server, Signal::CONT);
         for id in &acknowledged {
-            is_done(&engine, id).await;
+            is_done(&engine, &settled, id).await;
         }
     }
     worker.abort();
 }
 
-async fn is_done(engine: &Redis, wanted: &buttress_queue::JobId) {
+async fn is_done(engine: &Redis, settled: &Notify, wanted: &JobId) {
     let done = async {
         loop {
-            if let Ok(Some(found)) = engine.find(wanted, now()).await
-                && found.state == JobState::Done
-            {
-                return;
+            // Listens before it looks.
+            let mut next = pin!(settled.notified());
+            next.as_mut().enable();
+            match engine.find(wanted, now()).await {
+                Ok(Some(found)) if found.state == JobState::Done => return,
+                Ok(_) => next.await,
+                Err(_) => pause().await,
             }
-            pause().await;
         }
     };
     timeout(PATIENCE, done).await.expect("it should be done");

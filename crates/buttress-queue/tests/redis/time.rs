@@ -75,27 +75,67 @@ async fn a_retry_counts_an_attempt_and_a_deferral_nothing() {
     assert_eq!((letter.reason.as_str(), letter.attempts, letter.crashes), ("it said 410", 2, 0));
 }
 
+/// What can be claimed by one can be claimed by all of a fleet, whose clocks are minutes apart.
 #[tokio::test]
-async fn a_clock_that_is_set_back_loses_nothing() {
+async fn a_clock_that_is_minutes_behind_holds_nothing_up() {
     let Some(server) = servers::Redis::start().await else { return };
     let engine = engine(&server.url(), "time");
-    let later = now();
-    engine.push(vec![job("a"), job("b")], later).await.unwrap();
+    let ahead = now();
+    engine.push(vec![job("a"), job("b")], ahead).await.unwrap();
     let claimed = next(&engine, LONG).await;
-    let back = later - 3_600_000;
-    engine.extend(&claimed.lease, LONG, back).await.unwrap();
-    let retry = Settlement::Retry { due: back + 1_000, reason: Reason::from("broken") };
-    engine.settle(&claimed.lease, retry, back).await.unwrap();
+    let behind = ahead - 240_000;
+    assert_eq!(engine.find(&id("b"), behind).await.unwrap().unwrap().state, JobState::Waiting);
+    engine.extend(&claimed.lease, LONG, behind).await.unwrap();
+    let retry = Settlement::Retry { due: behind + 1_000, reason: Reason::from("broken") };
+    engine.settle(&claimed.lease, retry, behind).await.unwrap();
     // What could be claimed still can be; what was put off waits for its time.
-    let other = engine.claim(10, LONG, back).await.unwrap();
+    let other = engine.claim(10, LONG, behind).await.unwrap();
     assert_eq!(other.len(), 1, "{other:?}");
     assert_ne!(other[0].envelope.id, claimed.envelope.id);
-    let again = engine.claim(10, LONG, back + 1_000).await.unwrap();
+    let again = engine.claim(10, LONG, behind + 1_000).await.unwrap();
     assert_eq!(again[0].envelope.id, claimed.envelope.id);
     for claimed in other.into_iter().chain(again) {
-        engine.settle(&claimed.lease, Settlement::Done, back + 1_000).await.unwrap();
+        engine.settle(&claimed.lease, Settlement::Done, behind + 1_000).await.unwrap();
     }
-    assert!(engine.contents(back).await.unwrap().depths.is_empty());
+    assert!(engine.contents(behind).await.unwrap().depths.is_empty());
+}
+
+/// More than are put off at once, and one whose time has come behind them.
+#[tokio::test]
+async fn what_was_pushed_by_a_clock_far_ahead_hides_nothing_and_comes_in_its_time_and_order() {
+    let Some(server) = servers::Redis::start().await else { return };
+    let engine = engine(&server.url(), "time");
+    let (behind, ahead) = (now(), now() + 3_600_000);
+    let early = |at: usize| {
+        let mut early = job(&format!("{at:04}"));
+        early.due = ahead;
+        early
+    };
+    engine.push((0..2_500).map(early).collect(), ahead).await.unwrap();
+    let mut fresh = job("now");
+    fresh.due = behind;
+    engine.push(vec![fresh], behind).await.unwrap();
+    let contents = engine.contents(behind).await.unwrap();
+    let claimed = async {
+        loop {
+            let claimed = engine.claim(10, LONG, behind).await.unwrap();
+            if !claimed.is_empty() {
+                return claimed;
+            }
+        }
+    };
+    let claimed = tokio::time::timeout(crate::PATIENCE, claimed).await.expect("it is not hidden");
+    assert_eq!(claimed.iter().map(|claimed| claimed.envelope.id.as_str()).collect::<Vec<_>>(), ["now"]);
+    assert!(contents.depths.iter().map(|depth| depth.delayed).sum::<u64>() >= 1_000, "{contents:?}");
+    assert!(engine.claim(10, LONG, behind).await.unwrap().is_empty());
+    let mut came = Vec::new();
+    while came.len() < 2_500 {
+        let claimed = engine.claim(1_000, LONG, ahead).await.unwrap();
+        assert!(!claimed.is_empty());
+        came.extend(claimed.iter().map(|claimed| (claimed.envelope.id.to_string(), claimed.crashes)));
+    }
+    assert!(came.is_sorted(), "in the order of their pushes");
+    assert!(came.iter().all(|&(_, crashes)| crashes == 0));
 }
 
 async fn poll_once<T>(future: impl Future<Output = T>) -> Poll<T> {

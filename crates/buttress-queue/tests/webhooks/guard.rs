@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::response::Redirect;
+use buttress::signal::Signal;
 use buttress_queue::webhook::{Endpoint, GuardedResolver, Sender, Webhook};
 use buttress_queue::{DeadFilter, Worker};
 use bytes::Bytes;
@@ -57,17 +58,12 @@ async fn refused(connector: HttpConnector<GuardedResolver>, url: &str, allow_pri
     let sender = if allow_private { sender.allow_private_addresses() } else { sender };
     sender.endpoints().set("acme", Endpoint::new(url.parse().unwrap(), secret(SECRET)).unwrap());
     let queue = queue();
+    let mut signals = queue.signals().subscribe();
     let running = Running::start(Worker::new(&queue, sender).max_attempts(1));
     queue.push(to("acme", "msg_1")).await.unwrap();
-    let letter = timeout(Duration::from_secs(20), async {
-        loop {
-            if let Some(letter) = queue.dead_letters(&DeadFilter::default(), 1).await.unwrap().pop() {
-                return letter;
-            }
-            tokio::task::yield_now().await;
-        }
-    });
-    let letter = letter.await.expect("it is refused");
+    let refused = async { while !matches!(signals.next().await, Some(Signal::JobDeadLettered { .. })) {} };
+    timeout(Duration::from_secs(20), refused).await.expect("it is refused");
+    let letter = queue.dead_letters(&DeadFilter::default(), 1).await.unwrap().remove(0);
     running.stop().await;
     letter.reason.to_string()
 }

@@ -109,6 +109,14 @@ impl<'a> Fault<'a> {
         if let Some(error) = self.downcast_ref::<tonic::Status>() {
             return Some(error);
         }
+        #[cfg(feature = "circuit-breaker")]
+        if let Some(error) = self.downcast_ref::<crate::circuit_breaker::Rejected>() {
+            return Some(error);
+        }
+        #[cfg(feature = "retry")]
+        if let Some(error) = self.downcast_ref::<crate::retry::NotRetryable>() {
+            return Some(error);
+        }
         #[cfg(feature = "retry")]
         if let Some(error) = self.downcast_ref::<crate::retry::AttemptError>() {
             return Some(error);

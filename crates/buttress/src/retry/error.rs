@@ -86,6 +86,11 @@ impl NotRetryable {
     pub fn new(error: impl Into<BoxError>) -> Self {
         Self(error.into())
     }
+
+    /// Finds it in an error or its sources.
+    pub fn of<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a Self> {
+        chain(error).find_map(|error: &'a (dyn Error + 'static)| error.downcast_ref())
+    }
 }
 
 impl fmt::Display for NotRetryable {

@@ -73,11 +73,13 @@
 //! Inside of it an error is a `Box<dyn Error + Send + Sync>`, as in tower: that is how errors of any service are looked
 //! through to their sources. An error that has a [`NotRetryable`] among them is never followed by a repeat.
 //!
+//! Services of other requests than those of HTTP have tower's own `Retry`, with [`RetryPolicy::any_request`].
+//!
 //! # Layout
 //!
 //! | file | holds |
 //! |---|---|
-//! | `policy` | [`RetryPolicy`]: the decision; `tower`: for tower's own `Retry` |
+//! | `policy` | [`RetryPolicy`]: the decision; `tower`: for tower's own `Retry`, [`AnyRequest`] |
 //! | `budget` | [`RetryBudget`] |
 //! | `hint`, `deadline` | what servers and callers say about time |
 //! | `tier` | attempt numbers and marks between tiers, [`TierLayer`] |
@@ -107,6 +109,7 @@ mod tier;
 mod timer;
 mod tower;
 
+pub use self::tower::AnyRequest;
 pub use crate::hint::Hint;
 pub use attempt_timeout::{AttemptTimeout, AttemptTimeoutFuture, AttemptTimeoutLayer};
 pub use budget::{BudgetCounts, BudgetError, RetryBudget};

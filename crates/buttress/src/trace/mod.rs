@@ -70,7 +70,7 @@ pub use flow::{Flow, FlowEnd, FlowId, FlowStats, Flows};
 pub use json_lines::JsonLines;
 pub use late::LateDecision;
 pub use layer::{Resend, RpcNames, Trace, TraceLayer, TraceProbe};
-pub use operation::Operation;
+pub use operation::{Operation, OperationLayer};
 pub use sampler::{Ratio, RatioError, SampleInput, Sampler};
 pub use span::{SpanEvent, SpanKind, SpanLink, SpanRecord, Status};
 pub use spans::{FlushError, SpanSink, SpanStats, Spans};

@@ -48,8 +48,8 @@ impl Memory {
         Box::pin(async move { answer })
     }
 
-    fn look<T: Send + 'static>(&self, ask: impl FnOnce(&State) -> T) -> Answer<'static, T> {
-        let answer = self.open().map(|()| ask(&self.state()));
+    fn look<T: Send + 'static>(&self, ask: impl FnOnce(&mut State) -> T) -> Answer<'static, T> {
+        let answer = self.open().map(|()| ask(&mut self.state()));
         Box::pin(async move { answer })
     }
 

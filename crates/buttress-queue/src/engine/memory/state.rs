@@ -1,14 +1,16 @@
 //! What is in memory: pure, and driven by the times that it is given.
 
 mod dead;
+mod depths;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::sync::Arc;
 use std::time::Duration;
 
+use depths::{At, Depths};
+
 use super::super::{
-    Admitted, Claimed, Contents, Depth, EngineConfig, EngineError, Entry, Found, Head, Lease, Room, Settlement, There,
-    Usage, after, next_lane,
+    Admitted, Claimed, Contents, EngineConfig, EngineError, Entry, Found, Head, Lease, Room, Settlement, There, Usage,
+    after, next_lane,
 };
 use crate::job::{Envelope, JobId, JobState, Priority, Reason};
 
@@ -25,7 +27,7 @@ pub(super) struct State {
     dead: BTreeSet<(u64, JobId)>,
     /// By when they are forgotten, then the order in which they came.
     done: BTreeMap<Place, JobId>,
-    usage: [Usage; 4],
+    depths: Depths,
     dead_usage: Usage,
     order: u64,
     tokens: u64,
@@ -56,7 +58,7 @@ impl State {
             leases: BTreeSet::new(),
             dead: BTreeSet::new(),
             done: BTreeMap::new(),
-            usage: Default::default(),
+            depths: Depths::default(),
             dead_usage: Usage::default(),
             order: 0,
             tokens: 0,
@@ -65,7 +67,7 @@ impl State {
 
     /// Jobs that are waiting, delayed or active.
     pub(super) fn len(&self) -> u64 {
-        self.usage.iter().map(|usage| usage.jobs).sum()
+        self.depths.usage().iter().map(|usage| usage.jobs).sum()
     }
 
     pub(super) fn push(&mut self, Entry { envelope, due }: Entry, now: u64) -> Admitted {
@@ -77,9 +79,9 @@ impl State {
         loop {
             match self.config.bounds.room(priority, size, &self.there()) {
                 Room::Yes => break,
-                Room::Evict(from) => evicted.extend(self.evict(from)),
+                Room::Evict(from) => evicted.extend(self.evict(from, now)),
                 Room::Full(full) => {
-                    evicted.into_iter().for_each(|(id, job)| self.put_back(id, job));
+                    evicted.into_iter().for_each(|(id, job)| self.put_back(id, job, now));
                     return Admitted::Full(full);
                 }
             }
@@ -90,7 +92,7 @@ impl State {
             self.done.remove(&done.place);
         }
         let (id, place) = (envelope.id.clone(), (due, self.next_order()));
-        self.count(priority, size);
+        self.depths.moved(&envelope, None, Some(At::Queued(place)), now);
         self.lanes[priority.rank()].insert(place, id.clone());
         self.jobs.insert(id, Job { envelope: Some(envelope), place, attempts: 0, crashes: 0, stand: Stand::Queued });
         Admitted::New { evicted }
@@ -115,6 +117,7 @@ impl State {
         job.stand = Stand::Active { token, until };
         let (attempts, crashes) = (job.attempts, job.crashes);
         let envelope = job.envelope.clone()?;
+        self.depths.moved(&envelope, Some(At::Queued(job.place)), Some(At::Active), now);
         self.leases.insert((until, id.clone()));
         Some(Claimed { envelope, lease: Lease { id, token }, attempts, crashes })
     }
@@ -126,19 +129,22 @@ impl State {
             if let Some(job) = self.jobs.get_mut(&id) {
                 job.crashes += 1;
             }
-            self.queue_again(&id, None);
+            self.queue_again(&id, None, now);
         }
     }
 
     /// Puts a job into its lane, in its old place or where it is due now.
-    fn queue_again(&mut self, id: &JobId, due: Option<u64>) {
+    fn queue_again(&mut self, id: &JobId, due: Option<u64>, now: u64) {
         let order = self.next_order();
         let Some(job) = self.jobs.get_mut(id) else { return };
         let Some(envelope) = &job.envelope else { return };
+        // Dead letters are not among what there is.
+        let from = matches!(job.stand, Stand::Active { .. }).then_some(At::Active);
         job.stand = Stand::Queued;
         if let Some(due) = due {
             job.place = (due, order);
         }
+        self.depths.moved(envelope, from, Some(At::Queued(job.place)), now);
         self.lanes[envelope.priority.rank()].insert(job.place, id.clone());
     }
 
@@ -170,10 +176,10 @@ impl State {
                 if let Some(job) = self.jobs.get_mut(&lease.id) {
                     job.attempts += 1;
                 }
-                self.queue_again(&lease.id, Some(due));
+                self.queue_again(&lease.id, Some(due), now);
             }
-            Settlement::Defer { due } => self.queue_again(&lease.id, Some(due)),
-            Settlement::Release => self.queue_again(&lease.id, None),
+            Settlement::Defer { due } => self.queue_again(&lease.id, Some(due), now),
+            Settlement::Release => self.queue_again(&lease.id, None, now),
             Settlement::Bury { reason, attempts } => self.bury(&lease.id, reason, attempts, now),
         }
         Ok(())
@@ -184,9 +190,10 @@ impl State {
         let Some(job) = self.jobs.get_mut(id) else { return };
         job.stand = Stand::Done;
         job.place = place;
-        let envelope = job.envelope.take();
+        if let Some(envelope) = job.envelope.take() {
+            self.depths.moved(&envelope, Some(At::Active), None, now);
+        }
         self.done.insert(place, id.clone());
-        self.uncount(envelope.as_ref());
         let most = usize::try_from(self.config.bounds.most()).unwrap_or(usize::MAX);
         while self.done.len() > most {
             self.forget_done();
@@ -199,25 +206,8 @@ impl State {
         lanes.chain(self.leases.first().map(|(until, _)| *until)).min()
     }
 
-    pub(super) fn contents(&self, now: u64) -> Contents {
-        let mut depths: BTreeMap<(Arc<str>, Priority), Depth> = BTreeMap::new();
-        for job in self.jobs.values() {
-            let Some(envelope) = job.envelope.as_ref().filter(|_| !matches!(job.stand, Stand::Dead(_))) else {
-                continue;
-            };
-            let (kind, priority) = (envelope.kind.clone(), envelope.priority);
-            let depth = depths.entry((kind.clone(), priority)).or_insert_with(|| Depth::none(kind, priority));
-            depth.bytes += envelope.size();
-            match (&job.stand, job.place.0) {
-                (Stand::Active { .. }, _) => depth.active += 1,
-                (_, due) if due > now => depth.delayed += 1,
-                (_, due) => {
-                    depth.waiting += 1;
-                    depth.oldest = Some(depth.oldest.map_or(due, |oldest| oldest.min(due)));
-                }
-            }
-        }
-        Contents { depths: depths.into_values().collect(), dead: self.dead.len() as u64 }
+    pub(super) fn contents(&mut self, now: u64) -> Contents {
+        self.depths.contents(now, self.dead.len() as u64)
     }
 
     pub(super) fn find(&self, id: &JobId, now: u64) -> Option<Found> {
@@ -239,23 +229,27 @@ impl State {
         }
     }
 
-    fn evict(&mut self, from: Priority) -> Option<(JobId, Job)> {
+    fn evict(&mut self, from: Priority, now: u64) -> Option<(JobId, Job)> {
         let (_, id) = self.lanes[from.rank()].pop_first()?;
         let job = self.jobs.remove(&id)?;
-        self.uncount(job.envelope.as_ref());
+        if let Some(envelope) = &job.envelope {
+            self.depths.moved(envelope, Some(At::Queued(job.place)), None, now);
+        }
         Some((id, job))
     }
 
     /// What was evicted in vain.
-    fn put_back(&mut self, id: JobId, job: Job) {
-        self.count(job.priority(), job.size());
+    fn put_back(&mut self, id: JobId, job: Job, now: u64) {
+        if let Some(envelope) = &job.envelope {
+            self.depths.moved(envelope, None, Some(At::Queued(job.place)), now);
+        }
         self.lanes[job.priority().rank()].insert(job.place, id.clone());
         self.jobs.insert(id, job);
     }
 
     fn there(&self) -> [There; 4] {
         Priority::ALL.map(|priority| There {
-            usage: self.usage[priority.rank()],
+            usage: self.depths.usage()[priority.rank()],
             evictable: !self.lanes[priority.rank()].is_empty(),
         })
     }
@@ -263,20 +257,6 @@ impl State {
     fn next_order(&mut self) -> u64 {
         self.order += 1;
         self.order
-    }
-
-    fn count(&mut self, priority: Priority, size: u64) {
-        self.usage[priority.rank()].add(size);
-    }
-
-    fn uncount(&mut self, envelope: Option<&Envelope>) {
-        if let Some(envelope) = envelope {
-            self.give_back(envelope.priority, envelope.size());
-        }
-    }
-
-    fn give_back(&mut self, priority: Priority, size: u64) {
-        self.usage[priority.rank()].take(size);
     }
 }
 

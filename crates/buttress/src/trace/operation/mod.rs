@@ -22,7 +22,8 @@
 //! # }
 //! ```
 //!
-//! [`Telemetry::operation`](crate::Telemetry::operation) makes operations that are measured as well.
+//! [`Telemetry::operation`](crate::Telemetry::operation) makes operations that are measured as well. Around a tower service
+//! [`OperationLayer`] makes one of each call.
 //!
 //! # What the outcome is
 //!
@@ -43,6 +44,7 @@
 //! allocates nothing. Polls, time and [memory](Operation::memory) are told when they are asked for.
 
 mod judge;
+mod layer;
 mod report;
 mod run;
 mod running;
@@ -61,6 +63,7 @@ use tokio::task::JoinHandle;
 use tokio::time::MissedTickBehavior;
 
 pub use judge::{AnyOutput, Judge, JudgedBy, Results};
+pub use layer::{OperationLayer, OperationService};
 #[cfg_attr(not(feature = "telemetry"), allow(unused_imports, reason = "only who counts implements it"))]
 pub(crate) use report::{Ended, Report};
 pub use run::Run;

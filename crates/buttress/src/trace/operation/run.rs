@@ -13,8 +13,8 @@ use crate::classify::Outcome;
 use crate::context::Context;
 
 pin_project! {
-    /// A future whose span begins when it is first polled and ends when it is ready or dropped; of
-    /// [`Operation::run`](super::Operation::run).
+    /// A future in a span that ends when it is ready or dropped; of [`Operation::run`](super::Operation::run), where the span
+    /// begins when it is first polled, and of [`OperationLayer`](super::OperationLayer), where it begins with the call.
     #[must_use = "futures do nothing unless polled"]
     pub struct Run<F, J> {
         // An option, so that it can be dropped within the context.
@@ -60,7 +60,6 @@ impl<F, J> Run<F, J> {
     }
 
     /// Of work that has begun, if anybody watches.
-    #[cfg(feature = "macros")]
     pub(crate) fn begun(work: Option<Work>, judge: J, inner: F) -> Self {
         Self { inner: Some(inner), judge, state: work.map_or(State::Untouched, State::Working) }
     }

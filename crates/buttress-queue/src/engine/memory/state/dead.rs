@@ -3,7 +3,7 @@
 use std::ops::Bound;
 
 use super::super::super::{DeadLetter, after};
-use super::{Job, Stand, State};
+use super::{At, Job, Stand, State};
 use crate::job::{JobId, Reason};
 
 impl State {
@@ -12,10 +12,11 @@ impl State {
         job.stand = Stand::Dead(reason);
         job.attempts = attempts;
         job.place.0 = now;
-        let (priority, size) = (job.priority(), job.size());
         self.dead.insert((now, id.clone()));
-        self.dead_usage.add(size);
-        self.give_back(priority, size);
+        self.dead_usage.add(job.size());
+        if let Some(envelope) = &job.envelope {
+            self.depths.moved(envelope, Some(At::Active), None, now);
+        }
     }
 
     pub(in super::super) fn dead(&self, after: Option<&DeadLetter>, max: usize) -> Vec<DeadLetter> {
@@ -30,11 +31,9 @@ impl State {
         for id in ids {
             let Some(job) = self.jobs.get_mut(id).filter(|job| matches!(job.stand, Stand::Dead(_))) else { continue };
             (job.attempts, job.crashes) = (0, 0);
-            let (priority, size) = (job.priority(), job.size());
             self.dead.remove(&(job.place.0, id.clone()));
-            self.dead_usage.take(size);
-            self.count(priority, size);
-            self.queue_again(id, Some(now));
+            self.dead_usage.take(job.size());
+            self.queue_again(id, Some(now), now);
             replayed += 1;
         }
         replayed

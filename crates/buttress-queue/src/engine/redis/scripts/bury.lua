@@ -9,9 +9,9 @@ for at = 5, ARGV[4] == 'tried' and 5 or #ARGV do
     if ARGV[4] == 'tried' then
       call('HSET', key, 'atm', ARGV[6])
     elseif ARGV[4] == 'replay' then
-      local size = call('HMGET', key, 'priority', 'bt:size')
-      if size[2] then
-        use(size[1] or '0', tonumber(size[2]), 1)
+      local job = call('HMGET', key, 'priority', 'bt:size', 'name')
+      if job[2] then
+        use(job[1] or '0', job[3] or '', tonumber(job[2]), 1)
       end
       call('HDEL', key, 'stc', 'defa')
       call('HSET', key, 'bt:due', now)

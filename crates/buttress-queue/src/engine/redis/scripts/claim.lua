@@ -4,7 +4,7 @@
 -- to which end of locks nobody heard of what was handed out, each.
 local most, lease, owner, token = tonumber(ARGV[4]), ARGV[5], ARGV[6], tonumber(ARGV[7])
 local step, look = tonumber(ARGV[8]), ARGV[9] == '1'
-local AT_ONCE = 1000 -- are promoted
+local AT_ONCE = 1000 -- are promoted, or put off
 local limiter = prefix .. 'limiter'
 local claimed = {}
 
@@ -16,7 +16,9 @@ local function promote()
   call('ZREM', delayed, unpack(due))
   for _, id in ipairs(due) do
     local key = prefix .. id
-    local priority = tonumber(call('HGET', key, 'priority')) or 0
+    local job = call('HMGET', key, 'priority', 'name')
+    local priority = tonumber(job[1]) or 0
+    count_type(priority, 'delayed', job[2] or '', -1)
     if priority == 0 then
       call('LPUSH', wait, id)
     else
@@ -121,18 +123,28 @@ local function next_job(left)
   return next_prioritized(left)
 end
 
--- Whether there was one.
+-- Whether there may be another.
+local early = 0
 local function claim(left, duration)
   local id, place = next_job(left - #claimed)
   if not id then
     return false
   end
   local key = prefix .. id
-  local fields = call('HMGET', key, 'name', 'data', 'opts', 'timestamp', 'priority', 'bt:key', 'atm', 'stc', 'defa', 'ats')
+  local fields = call('HMGET', key, 'name', 'data', 'opts', 'timestamp', 'priority', 'bt:key', 'atm', 'stc', 'defa', 'ats',
+    'bt:due', 'bt:size')
   -- Removed by somebody, or a mark that older versions of BullMQ made.
   if not fields[1] then
     call('LREM', active, 1, id)
     return true
+  end
+  local due = is_early(fields[11], fields[4], fields[12])
+  if due then
+    call('LREM', active, 1, id)
+    put_off(id, due, fields[5] or '0', fields[1])
+    early = early + 1
+    -- Of those that were taken together none is left behind.
+    return early < AT_ONCE or given < #taken
   end
   if duration and not fields[9] and call('INCR', limiter) == 1 then
     call('PEXPIRE', limiter, math.floor(duration))

@@ -12,11 +12,14 @@ if not id then
   end
 end
 if id then
-  local size = call('HGET', prefix .. id, 'bt:size')
-  if size then
-    use(ARGV[4], tonumber(size), -1)
-    finish()
+  local job = call('HMGET', prefix .. id, 'bt:size', 'name')
+  if job[1] then
+    use(ARGV[4], job[2] or '', tonumber(job[1]), -1)
   end
+  if from == delayed then
+    count_type(ARGV[4], 'delayed', job[2] or '', -1)
+  end
+  finish()
   call('ZREM', from, id)
   forget(id)
   tell('removed', 'jobId', id, 'prev', state)

@@ -6,9 +6,13 @@ local prefix, now = ARGV[1], tonumber(ARGV[2])
 local call = redis.call
 local LANE = 0x100000000 -- between the scores of two priorities
 local TICK = 0x1000 -- between the scores of two milliseconds
+local SKEW = 300000 -- milliseconds by which the clocks of a fleet may differ
 -- By the numbers of priorities: bytes, and as `number:jobs` jobs, of what waits, is put off or worked on. Other workers do not
 -- keep it: it is right again whenever it is counted.
 local usage = prefix .. 'buttress:usage'
+-- By number and name, as `number jobs name`: jobs, bytes, and how many of the jobs are put off. Other workers do not keep it
+-- either: it is believed where it agrees with how many jobs there are, and right again when all of them have been looked at.
+local types = prefix .. 'buttress:types'
 
 if ARGV[3] ~= '0' then
   local time = call('TIME')
@@ -38,6 +42,13 @@ local function lane(priority)
   return priority * LANE, (priority + 1) * LANE - 1
 end
 
+-- Whether the time of a job that waits has not come: whoever pushed it had a clock that is far ahead of this one, or this one was
+-- set back. Answers when it is due. What others push is due when they say so: its time is whatever they like.
+local function is_early(due, pushed, size)
+  due = tonumber(due or (size and pushed)) or now
+  return due > now + SKEW and due
+end
+
 -- Where a job stands, if it is known still; `age` is how long one that is done is remembered for.
 local function standing(id, age)
   local key = prefix .. id
@@ -61,7 +72,7 @@ local function standing(id, age)
   if call('EXISTS', key .. ':lock') == 1 or call('LPOS', active, id) then
     return 'active'
   end
-  return 'waiting'
+  return is_early(unpack(call('HMGET', key, 'bt:due', 'timestamp', 'bt:size'))) and 'delayed' or 'waiting'
 end
 
 local function forget(id)
@@ -70,11 +81,25 @@ local function forget(id)
     key .. ':unsuccessful')
 end
 
--- One job more, or less, of this priority and size.
+-- So many bytes and jobs more, or fewer, of this priority.
 local changes = {}
-local function use(priority, size, jobs)
+local function use_room(priority, bytes, jobs)
   local change = changes[priority] or { 0, 0 }
-  changes[priority] = { change[1] + size * jobs, change[2] + jobs }
+  changes[priority] = { change[1] + bytes, change[2] + jobs }
+end
+
+-- So many more, or fewer, of this priority and name.
+local type_changes = {}
+local function count_type(priority, what, name, more)
+  local field = priority .. ' ' .. what .. ' ' .. name
+  type_changes[field] = (type_changes[field] or 0) + more
+end
+
+-- One job more, or less, of this priority, name and size.
+local function use(priority, name, size, jobs)
+  use_room(priority, size * jobs, jobs)
+  count_type(priority, 'jobs', name, jobs)
+  count_type(priority, 'bytes', name, size * jobs)
 end
 
 -- What is done once, at the end: what was used is written down, and workers of any language that wait are woken when there is
@@ -85,6 +110,11 @@ local function finish()
     call('HINCRBY', usage, priority, change[1])
     call('HINCRBY', usage, priority .. ':jobs', change[2])
   end
+  for field, more in pairs(type_changes) do
+    if more ~= 0 and call('HINCRBY', types, field, more) == 0 then
+      call('HDEL', types, field)
+    end
+  end
   if woken and not halted() then
     call('ZADD', marker, 0, '0')
   end
@@ -94,13 +124,14 @@ local function finish()
   end
 end
 
--- Puts a job off until then, after those of the same millisecond.
-local last = {}
-local function put_off(id, due)
-  local before = last[due]
+-- Puts a job of this priority and name off until then, after those of the same millisecond.
+local put_off_last = {}
+local function put_off(id, due, priority, name)
+  local before = put_off_last[due]
     or call('ZREVRANGEBYSCORE', delayed, due * TICK + TICK - 1, due * TICK, 'WITHSCORES', 'LIMIT', 0, 1)[2]
-  last[due] = before and math.min(tonumber(before) + 1, due * TICK + TICK - 1) or due * TICK
-  call('ZADD', delayed, last[due], id)
+  put_off_last[due] = before and math.min(tonumber(before) + 1, due * TICK + TICK - 1) or due * TICK
+  call('ZADD', delayed, put_off_last[due], id)
+  count_type(priority, 'delayed', name, 1)
   call('HSET', prefix .. id, 'delay', math.max(due - now, 0), 'bt:due', due)
   tell('delayed', 'jobId', id, 'delay', due)
   later = true

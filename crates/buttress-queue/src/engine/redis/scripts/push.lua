@@ -27,7 +27,7 @@ local function store(id, at, due, priority)
   end
   tell('added', 'jobId', id, 'name', ARGV[at + 1])
   if due > now then
-    return put_off(id, due)
+    return put_off(id, due, priority, ARGV[at + 1])
   end
   if due ~= tonumber(ARGV[at + 4]) then
     call('HSET', key, 'bt:due', due)
@@ -57,7 +57,7 @@ local function take(at)
     forget(id)
   end
   store(id, at, due, tonumber(priority))
-  use(priority, size, 1)
+  use(priority, ARGV[at + 1], size, 1)
   count(priority .. ':jobs', 1)
   jobs, bytes = jobs + 1, bytes + size
   return 'new'

@@ -35,7 +35,7 @@ local function settle(id, lock, what, number, reason)
     return nil
   end
   local ends = what == 'done' or what == 'bury'
-  local fields = call('HMGET', key, 'parentKey', 'deid', 'priority', 'bt:size', 'atm')
+  local fields = call('HMGET', key, 'parentKey', 'deid', 'priority', 'bt:size', 'atm', 'name')
   -- Somebody else's queue waits for it, or it is one of Node's that keep others out.
   if ends and (fields[1] or fields[2]
     or (tied and call('EXISTS', key .. ':dependencies', key .. ':unsuccessful') > 0)) then
@@ -48,7 +48,7 @@ local function settle(id, lock, what, number, reason)
   table.insert(over, key .. ':lock')
   table.insert(gone, id)
   if ends and fields[4] then
-    use(fields[3] or '0', tonumber(fields[4]), -1)
+    use(fields[3] or '0', fields[6] or '', tonumber(fields[4]), -1)
   end
   if what == 'done' then
     ended(id, key, completed, 'returnvalue', '""', (tonumber(fields[5]) or 0) + 1)
@@ -64,7 +64,7 @@ local function settle(id, lock, what, number, reason)
       call('HINCRBY', key, 'atm', 1)
       call('HSET', key, 'failedReason', reason)
     end
-    put_off(id, tonumber(number))
+    put_off(id, tonumber(number), fields[3] or '0', fields[6] or '')
   end
   return 'done'
 end
