@@ -61,6 +61,8 @@ fn a_million_random_paths_hosts_and_methods_stay_within_the_bounds() {
     // So many and `_OTHER`, by default.
     assert_eq!(labels(&registry, "http.server.request.duration").len(), 1001);
     assert_eq!(labels(&registry, "http.client.request.duration").len(), 201);
+    assert_eq!(labels(&registry, "http.client.active_requests").len(), 201);
+    assert_eq!(total(&registry, "http.client.active_requests", &[]), 0);
 
     let snapshot = registry.snapshot();
     assert!(usage.bytes <= usage.budget, "{usage:?}");

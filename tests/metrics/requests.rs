@@ -7,7 +7,9 @@ use std::time::Duration;
 
 use buttress::classify::{Ending, Outcome};
 use buttress::context::{Context, TraceContext, TraceFlags};
-use buttress::metrics::{MetricsConfig, Registry, RequestBodySizeLayer, RequestMetricsLayer, RouteMetrics};
+use buttress::metrics::{
+    Label, MetricsConfig, Point, Registry, RequestBodySizeLayer, RequestMetricsLayer, RouteMetrics,
+};
 use buttress::observe::{Observe, ObserveLayer, Route};
 use buttress_tests::numbers::{count, family, histograms, labels, sum, total};
 use buttress_tests::plan::{Plan, Running, plans};
@@ -19,6 +21,8 @@ use tower::{Layer, ServiceExt, service_fn};
 
 const DURATION: &str = "http.server.request.duration";
 const ACTIVE: &str = "http.server.active_requests";
+const CLIENT_DURATION: &str = "http.client.request.duration";
+const CLIENT_ACTIVE: &str = "http.client.active_requests";
 const REQUESTS: &str = "buttress.http.server.requests";
 const FIRST_BYTE: &str = "buttress.http.server.time_to_first_byte";
 const BODY: &str = "buttress.http.server.response.body.duration";
@@ -261,6 +265,11 @@ async fn a_server_tells_hosts_apart_only_if_they_are_named() {
     }
     assert_eq!(count(&registry, DURATION, &[("server.address", "shop.example")]), 2);
     assert_eq!(count(&registry, DURATION, &[("server.address", "_OTHER")]), 2);
+    let active = |address| format!("http.request.method=GET server.address={address} url.scheme=http");
+    assert_eq!(labels(&registry, ACTIVE), ["_OTHER", "shop.example"].map(active));
+    send(&registry, get("/nowhere")).await;
+    assert_eq!(labels(&registry, ACTIVE)[2], "http.request.method=GET url.scheme=http");
+    assert_eq!(total(&registry, ACTIVE, &[]), 0);
 }
 
 #[tokio::test]
@@ -273,7 +282,7 @@ async fn a_client_tells_its_servers_apart_and_knows_no_route() {
     }
     let protocol = "http.request.method=GET http.response.status_code=200 network.protocol.version=1.1";
     assert_eq!(
-        labels(&registry, "http.client.request.duration"),
+        labels(&registry, CLIENT_DURATION),
         [
             format!("{protocol} server.address=inventory server.port=9000 url.scheme=http"),
             format!("{protocol} server.address=shop.example server.port=443 url.scheme=https"),
@@ -281,6 +290,19 @@ async fn a_client_tells_its_servers_apart_and_knows_no_route() {
         ]
     );
     assert!(family(&registry, DURATION).is_none());
+    let open = layer.layer(service_fn(answer)).oneshot(get("https://shop.example/items/7")).await.unwrap();
+    assert_eq!(
+        labels(&registry, CLIENT_ACTIVE),
+        [
+            "http.request.method=GET server.address=inventory server.port=9000 url.scheme=http",
+            "http.request.method=GET server.address=shop.example server.port=443 url.scheme=https",
+            "http.request.method=GET server.address=shop.example server.port=8080 url.scheme=http",
+        ]
+    );
+    let active = || (total(&registry, CLIENT_ACTIVE, &[("server.port", "443")]), total(&registry, CLIENT_ACTIVE, &[]));
+    assert_eq!((active(), registry.performance().active_requests), ((1, 1), 0), "performance is the server's");
+    drop(open);
+    assert_eq!(active(), (0, 0));
 }
 
 #[tokio::test]
@@ -443,6 +465,99 @@ proptest! {
     }
 }
 
+/// Its place among those that came first, if there is room for it.
+fn place(first: &mut Vec<String>, text: &str, room: usize) -> Option<usize> {
+    first.iter().position(|known| known == text).or_else(|| {
+        let fits = first.len() < room;
+        fits.then(|| first.push(text.to_owned()))?;
+        Some(first.len() - 1)
+    })
+}
+
+proptest! {
+    /// M2 by host: also where there is neither a host of its own nor a series left for it.
+    #[test]
+    fn what_a_client_began_is_active_at_its_host_until_it_has_ended(
+        plans in prop::collection::vec((plans(), 0..4_u8), 1..12),
+        turns in prop::collection::vec((any::<prop::sample::Index>(), prop::bool::weighted(0.05)), 0..60),
+        max_hosts in 0..4_usize,
+        max_series in prop_oneof![1..4_usize, Just(100)],
+    ) {
+        let registry = Registry::with_config(MetricsConfig::default().max_hosts(max_hosts).max_series(max_series));
+        let (mut hosts, mut series) = (Vec::new(), Vec::new());
+        let mut exchanges: Vec<(Running<_>, Option<usize>)> = plans.iter().map(|(plan, host)| {
+            let host = format!("host-{host}.example");
+            let layer = ObserveLayer::client(RequestMetricsLayer::client(&registry).observer());
+            let running = plan.start_with(layer, get(&format!("http://{host}/")));
+            let told = place(&mut hosts, &host, max_hosts).map_or("_OTHER", |_| &host);
+            (running, place(&mut series, told, max_series))
+        }).collect();
+        let is_active = |exchange: &Running<_>| !matches!(exchange, Running::Over);
+        for (index, leaves) in turns {
+            let index = index.index(exchanges.len());
+            let (exchange, _) = &mut exchanges[index];
+            match leaves {
+                true => *exchange = Running::Over,
+                false => exchange.poll(),
+            }
+            let told = family(&registry, CLIENT_ACTIVE).expect("one has begun").series;
+            let mut expected = std::collections::BTreeMap::new();
+            for (exchange, place) in &exchanges {
+                let label = place.map_or(("otel.metric.overflow", "true"), |at| ("server.address", &series[at]));
+                *expected.entry(label).or_insert(0) += i64::from(is_active(exchange));
+            }
+            prop_assert_eq!(told.len(), expected.len());
+            for ((key, value), active) in expected {
+                let is_it = |label: &Label| label.key == key && label.value.to_string() == value;
+                let found = told.iter().find(|series| series.labels.iter().any(is_it));
+                prop_assert_eq!(found.map(|series| &series.point), Some(&Point::Int(active)), "{}", value);
+            }
+            let ended = exchanges.iter().filter(|(exchange, _)| !is_active(exchange)).count();
+            prop_assert_eq!(count(&registry, CLIENT_DURATION, &[]), ended as u64);
+        }
+        let beyond = exchanges.iter().filter(|(_, place)| place.is_none()).count() as u64;
+        let told = registry.snapshot().overflowed.into_iter().find(|one| &*one.metric == CLIENT_ACTIVE);
+        prop_assert_eq!(told.map_or(0, |told| told.count), beyond);
+        drop(exchanges);
+        prop_assert_eq!(total(&registry, CLIENT_ACTIVE, &[]), 0);
+    }
+}
+
+#[test]
+fn no_host_ever_has_less_than_nothing_under_way_whenever_one_looks() {
+    // Room for a part of it: the rest is counted beyond all series.
+    let registry = Registry::with_config(MetricsConfig::default().max_hosts(2).max_series(3));
+    let layer = RequestMetricsLayer::client(&registry);
+    let is_over = std::sync::atomic::AtomicBool::new(false);
+    let record = |hosts: [&str; 2]| {
+        let mut left = Vec::new();
+        for nth in 0..5_000 {
+            let request = Request::builder().method(if nth % 3 == 0 { "PUT" } else { "GET" }).uri(hosts[nth % 2]);
+            let mut service = layer
+                .layer(service_fn(async |_: Request<()>| Ok::<_, Infallible>(Response::new(ScriptBody::default()))));
+            let call = tower::Service::call(&mut service, request.body(()).unwrap());
+            if nth % 5 == 0 { left.push(call) } else { drop(call) }
+        }
+    };
+    std::thread::scope(|scope| {
+        let recorders = [["http://a.example", "http://b.example"], ["http://b.example", "http://c.example"]]
+            .map(|hosts| scope.spawn(move || record(hosts)));
+        scope.spawn(|| {
+            while !is_over.load(std::sync::atomic::Ordering::Relaxed) {
+                let active = family(&registry, CLIENT_ACTIVE).map_or_else(Vec::new, |family| family.series);
+                for series in active {
+                    let Point::Int(active) = series.point else { panic!("a whole number") };
+                    assert!((0..=10_000).contains(&active), "{active}");
+                }
+            }
+        });
+        recorders.into_iter().for_each(|recorder| recorder.join().unwrap());
+        is_over.store(true, std::sync::atomic::Ordering::Relaxed);
+    });
+    assert_eq!((total(&registry, CLIENT_ACTIVE, &[]), count(&registry, CLIENT_DURATION, &[])), (0, 10_000));
+    assert_eq!(labels(&registry, CLIENT_ACTIVE).len(), 4, "three, and what is beyond");
+}
+
 #[test]
 fn outcomes_and_what_is_active_make_up_what_began_whenever_one_looks() {
     let registry = Registry::new();
@@ -466,7 +581,7 @@ fn outcomes_and_what_is_active_make_up_what_began_whenever_one_looks() {
         let sum = |name: &str| -> i64 {
             let families = snapshot.families.iter().filter(|family| *family.name == *name);
             let points = families.flat_map(|family| &family.series).map(|series| match series.point {
-                buttress::metrics::Point::Int(number) => number,
+                Point::Int(number) => number,
                 _ => panic!("a whole number"),
             });
             points.sum()

@@ -7,10 +7,8 @@ use super::super::labels::Label;
 use super::super::measure::Measure;
 use super::super::series::HistogramSeries;
 use super::super::snapshot::{FamilySnapshot, Overflowed, Point, SeriesSnapshot};
-use super::{Ended, Failure, Interned, Key, Requests, Side};
+use super::{Beginning, Ended, Failure, Interned, Key, Requests, Scheme, Side};
 use crate::observe::peer;
-
-const SERVER_PORT: &str = "server.port";
 
 /// The names of one side.
 struct Names {
@@ -58,12 +56,7 @@ impl Side {
 impl Requests {
     /// The attributes of the conventions.
     pub(super) fn labels(&self, key: &Key) -> Arc<[Label]> {
-        let mut labels = self.method_labels(key).to_vec();
-        let has_port = labels.iter().any(|label| label.key == SERVER_PORT);
-        if key.host != Interned::NONE && self.side == Side::Client && !has_port {
-            let port = peer::default_port(key.scheme.as_str());
-            labels.extend(port.map(|port| Label::new(SERVER_PORT, i64::from(port))));
-        }
+        let mut labels = self.route_labels(key, Some(key.scheme));
         let mut push = |name: &'static str, value: Option<String>| {
             labels.extend(value.map(|value| Label::new(name, value)));
         };
@@ -84,7 +77,7 @@ impl Requests {
     }
 
     pub(super) fn request_labels(&self, key: &Key) -> Arc<[Label]> {
-        let mut labels = self.method_labels(key).to_vec();
+        let mut labels = self.route_labels(key, Some(key.scheme));
         if !key.is_grpc {
             labels.push(Label::new("url.scheme", key.scheme.as_str()));
         }
@@ -92,6 +85,17 @@ impl Requests {
     }
 
     pub(super) fn method_labels(&self, key: &Key) -> Arc<[Label]> {
+        self.route_labels(key, None).into()
+    }
+
+    /// Of a request that has begun.
+    pub(super) fn beginning_labels(&self, began: Beginning) -> Arc<[Label]> {
+        let method = Label::new("http.request.method", self.method_text(began.method));
+        let scheme = Label::new("url.scheme", began.scheme.as_str());
+        [method, scheme].into_iter().chain(self.host_labels(began.host, Some(began.scheme))).collect()
+    }
+
+    fn route_labels(&self, key: &Key, scheme: Option<Scheme>) -> Vec<Label> {
         let mut labels = Vec::new();
         let route = self.template(key).map(|route| route.to_string());
         if key.is_grpc {
@@ -101,12 +105,19 @@ impl Requests {
             labels.push(Label::new("http.request.method", self.method_text(key.method)));
             labels.extend(route.map(|route| Label::new("http.route", route)));
         }
-        if let Some(host) = self.hosts.text(key.host) {
-            let (address, port) = peer::split_port(&host);
-            labels.push(Label::new("server.address", address.to_owned()));
-            labels.extend(port.map(|port| Label::new(SERVER_PORT, i64::from(port))));
-        }
-        labels.into()
+        labels.extend(self.host_labels(key.host, scheme));
+        labels
+    }
+
+    /// A client that names no port means that of the scheme.
+    fn host_labels(&self, host: Interned, scheme: Option<Scheme>) -> Vec<Label> {
+        let Some(host) = self.hosts.text(host) else {
+            return Vec::new();
+        };
+        let (address, port) = peer::split_port(&host);
+        let usual = || scheme.filter(|_| self.side == Side::Client).and_then(|scheme| peer::default_port(scheme.as_str()));
+        let port = port.or_else(usual).map(|port| Label::new("server.port", i64::from(port)));
+        [Label::new("server.address", address.to_owned())].into_iter().chain(port).collect()
     }
 }
 
@@ -132,7 +143,9 @@ pub(super) fn families(requests: &Requests) -> Vec<FamilySnapshot> {
 }
 
 pub(super) fn overflowed(requests: &Requests) -> Vec<Overflowed> {
-    let name = requests.side.names().duration.into();
+    let Names { duration, active, .. } = *requests.side.names();
+    let of_hosts = Overflowed::of(&active.into(), "", &requests.hosts_overflow);
+    let name = duration.into();
     [
         ("http.route", &requests.routes.overflow),
         ("rpc.method", &requests.rpc_methods.overflow),
@@ -143,6 +156,7 @@ pub(super) fn overflowed(requests: &Requests) -> Vec<Overflowed> {
     ]
     .into_iter()
     .filter_map(|(label, overflow)| Overflowed::of(&name, label, overflow))
+    .chain(of_hosts)
     .collect()
 }
 
@@ -192,13 +206,14 @@ fn by_method(
 }
 
 fn active(requests: &Requests, ended: &Ended, name: &'static str) -> FamilySnapshot {
+    let of_hosts = requests.active_by_host(ended).map(|(count, active)| (Arc::clone(&count.labels), active));
     let series = requests
         .active(ended)
         .map(|(method, scheme, active)| {
-            let method = Label::new("http.request.method", requests.method_text(method));
-            let labels = Arc::new([method, Label::new("url.scheme", scheme.as_str())]);
-            SeriesSnapshot { labels, point: Point::Int(active as i64) }
+            (requests.beginning_labels(Beginning { method, scheme, host: Interned::NONE }), active)
         })
+        .chain(of_hosts)
+        .map(|(labels, active)| SeriesSnapshot { labels, point: Point::Int(active as i64) })
         .collect();
     family(name, "Requests under way, until the last byte of the answer", "{request}", Kind::UpDownCounter, series)
 }

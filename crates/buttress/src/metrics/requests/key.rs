@@ -99,7 +99,26 @@ pub(in crate::metrics) struct Key {
     pub(in crate::metrics) failure: Failure,
 }
 
+/// What is known of a request when it begins, and is the same when it ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::metrics) struct Beginning {
+    pub(in crate::metrics) method: KnownMethod,
+    pub(in crate::metrics) scheme: Scheme,
+    pub(in crate::metrics) host: Interned,
+}
+
+impl Beginning {
+    pub(super) fn packed(self) -> u64 {
+        u64::from(self.host.0) << 16 | u64::from(self.method.0) << 8 | self.scheme as u64
+    }
+}
+
 impl Key {
+    #[inline]
+    pub(in crate::metrics) fn beginning(&self) -> Beginning {
+        Beginning { method: self.method, scheme: self.scheme, host: self.host }
+    }
+
     /// One bit for gRPC, six for the method, two for the scheme, three for the version, ten for the status, ten for the
     /// failure, sixteen each for route and host: 64.
     #[inline]
