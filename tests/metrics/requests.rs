@@ -306,6 +306,30 @@ async fn a_client_tells_its_servers_apart_and_knows_no_route() {
 }
 
 #[tokio::test]
+async fn a_server_is_one_server_however_its_port_is_written() {
+    let registry = Registry::with_config(MetricsConfig::default().max_hosts(2));
+    let layer = RequestMetricsLayer::client(&registry);
+    let ask = async |uri: &str| {
+        let response = layer.layer(service_fn(answer)).oneshot(get(uri)).await.unwrap();
+        read(response.into_body()).await.unwrap();
+    };
+    for uri in ["http://shop.example/", "http://shop.example:80/", "http://shop.example:080/"] {
+        ask(uri).await;
+    }
+    // One that is called as the others are.
+    ask("http://_OTHER/").await;
+    ask("http://third.example:8080/").await;
+    ask("http://fourth.example:8080/").await;
+    let active = |server: &str| format!("http.request.method=GET server.address={server} url.scheme=http");
+    assert_eq!(
+        labels(&registry, CLIENT_ACTIVE),
+        ["_OTHER", "shop.example server.port=80", "third.example server.port=8080"].map(active)
+    );
+    assert_eq!(labels(&registry, CLIENT_DURATION).len(), 3);
+    assert_eq!(count(&registry, CLIENT_DURATION, &[("server.address", "shop.example")]), 3);
+}
+
+#[tokio::test]
 async fn a_grpc_method_that_no_server_knows_is_no_label() {
     let registry = Registry::new();
     let unknown = service_fn(async |_: Request<()>| {

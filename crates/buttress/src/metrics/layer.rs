@@ -246,13 +246,14 @@ impl Config {
             // What a proxy sends on may still carry the route by which it came.
             Side::Client => None,
         };
+        let scheme = self.scheme_of(head, present);
         Key {
             is_grpc,
             method: self.requests.method(head.method, &self.known_methods),
-            scheme: self.scheme_of(head, present),
+            scheme,
             version: head.version,
             route: route.unwrap_or(Interned::NONE),
-            host: self.host_of(head),
+            host: self.host_of(head, scheme),
             status: None,
             grpc_code: None,
             failure: Failure::None,
@@ -278,7 +279,7 @@ impl Config {
         forwarded.or_else(|| head.uri.scheme_str()).map_or(self.scheme, Scheme::of)
     }
 
-    fn host_of(&self, head: &RequestHead<'_>) -> Interned {
+    fn host_of(&self, head: &RequestHead<'_>, scheme: Scheme) -> Interned {
         if !self.tells_hosts {
             return Interned::NONE;
         }
@@ -287,7 +288,7 @@ impl Config {
             return Interned::NONE;
         };
         if self.requests.side() == Side::Client {
-            return self.requests.host(authority);
+            return self.requests.host(&peer::canonical(authority, scheme.as_str()));
         }
         let (address, _) = peer::split_port(authority);
         match self.server_addresses.iter().find(|allowed| allowed.eq_ignore_ascii_case(address)) {

@@ -109,13 +109,15 @@ impl Requests {
         labels
     }
 
-    /// A client that names no port means that of the scheme.
+    /// A client that names no port means that of the scheme. Those that are not told apart have any.
     fn host_labels(&self, host: Interned, scheme: Option<Scheme>) -> Vec<Label> {
+        let is_other = host == Interned::OTHER;
         let Some(host) = self.hosts.text(host) else {
             return Vec::new();
         };
         let (address, port) = peer::split_port(&host);
-        let usual = || scheme.filter(|_| self.side == Side::Client).and_then(|scheme| peer::default_port(scheme.as_str()));
+        let scheme = scheme.filter(|_| self.side == Side::Client && !is_other);
+        let usual = || peer::default_port(scheme?.as_str());
         let port = port.or_else(usual).map(|port| Label::new("server.port", i64::from(port)));
         [Label::new("server.address", address.to_owned())].into_iter().chain(port).collect()
     }
