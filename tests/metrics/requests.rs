@@ -330,6 +330,25 @@ async fn a_server_is_one_server_however_its_port_is_written() {
 }
 
 #[tokio::test]
+async fn calls_of_one_grpc_method_are_one_series_whatever_they_came_by() {
+    let registry = Registry::with_config(MetricsConfig::default().native_histograms(true));
+    let ways = [
+        Request::post("/shop.Inventory/Reserve").version(Version::HTTP_2),
+        // gRPC-Web, and behind a proxy.
+        Request::post("/shop.Inventory/Reserve").version(Version::HTTP_11),
+        Request::post("/shop.Inventory/Reserve").version(Version::HTTP_2).header("x-forwarded-proto", "https"),
+    ];
+    for way in ways {
+        send(&registry, way.header("content-type", "application/grpc").body(()).unwrap()).await;
+    }
+    assert_eq!(labels(&registry, "rpc.server.call.duration").len(), 1);
+    let calls = histograms(&registry, "rpc.server.call.duration", &[]).remove(0);
+    assert_eq!((calls.count(), calls.fine.map(|fine| fine.count())), (3, Some(3)));
+    assert_eq!((labels(&registry, FIRST_BYTE).len(), count(&registry, FIRST_BYTE, &[])), (1, 3));
+    assert_eq!((total(&registry, ACTIVE, &[]), labels(&registry, ACTIVE).len()), (0, 2));
+}
+
+#[tokio::test]
 async fn a_grpc_method_that_no_server_knows_is_no_label() {
     let registry = Registry::new();
     let unknown = service_fn(async |_: Request<()>| {

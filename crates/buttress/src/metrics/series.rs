@@ -80,6 +80,21 @@ impl HistogramPoint {
     pub fn count(&self) -> u64 {
         self.counts.iter().sum()
     }
+
+    /// Adds what a series of the same buckets holds. Of two exemplars the later one stays.
+    pub(super) fn merge(&mut self, other: Self) {
+        self.counts.iter_mut().zip(other.counts).for_each(|(count, more)| *count += more);
+        self.sum += other.sum;
+        let when = |exemplar: &Option<Exemplar>| exemplar.map(|exemplar| exemplar.unix_nanos);
+        for (kept, exemplar) in self.exemplars.iter_mut().zip(other.exemplars) {
+            if when(&exemplar) > when(kept) {
+                *kept = exemplar;
+            }
+        }
+        if let (Some(fine), Some(more)) = (&mut self.fine, other.fine) {
+            fine.merge(&more);
+        }
+    }
 }
 
 impl<T: Default> HistogramSeries<T> {

@@ -1,5 +1,6 @@
 //! From the series of requests to families with the names of OpenTelemetry's conventions.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::super::instrument::Kind;
@@ -167,8 +168,8 @@ fn exchanges(requests: &Requests, name: &'static str, is_grpc: bool) -> FamilySn
     let series = requests
         .exchange_series()
         .filter(|series| series.by_method.route.is_grpc == is_grpc)
-        .filter_map(|series| histogram(&series.labels, &series.duration, &bounds, Measure::Time))
-        .collect();
+        .filter_map(|series| histogram(&series.labels, &series.duration, &bounds, Measure::Time));
+    let series = if is_grpc { merged(series) } else { series.collect() };
     let what = match (requests.side, is_grpc) {
         (Side::Server, false) => "Duration of HTTP server requests",
         (Side::Client, false) => "Duration of HTTP client requests",
@@ -205,6 +206,19 @@ fn by_method(
     let series = requests.by_method.iter().map(|(_, series)| series);
     let series = series.filter_map(|series| histogram(&series.labels, of(series), &bounds, Measure::Time)).collect();
     family(name, description, "s", Kind::Histogram, series)
+}
+
+/// Calls of gRPC may differ in what their labels do not tell: HTTP's version and scheme.
+fn merged(series: impl Iterator<Item = SeriesSnapshot>) -> Vec<SeriesSnapshot> {
+    let (mut merged, mut places) = (Vec::<SeriesSnapshot>::new(), HashMap::new());
+    for series in series {
+        let place = *places.entry(Arc::clone(&series.labels)).or_insert(merged.len());
+        match (merged.get_mut(place).map(|series| &mut series.point), series.point) {
+            (Some(Point::Histogram(kept)), Point::Histogram(more)) => kept.merge(more),
+            (_, point) => merged.push(SeriesSnapshot { labels: series.labels, point }),
+        }
+    }
+    merged
 }
 
 fn active(requests: &Requests, ended: &Ended, name: &'static str) -> FamilySnapshot {
