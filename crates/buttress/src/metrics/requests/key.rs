@@ -8,6 +8,7 @@ use crate::observe::methods::OTHER;
 use crate::observe::protocol::{METHODS, version_text};
 
 const BITS_OF_METHOD: u32 = 6;
+const BITS_OF_FAILURE: u32 = 10;
 
 /// A method of [`METHODS`], `_OTHER`, or the number of one that a layer was told of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -147,7 +148,7 @@ impl Key {
             (2, self.scheme as u64),
             (3, version),
             (10, status),
-            (10, failure),
+            (BITS_OF_FAILURE, failure),
             (16, self.route.0.into()),
             (16, self.host.0.into()),
         ]
@@ -170,6 +171,9 @@ impl Key {
 }
 
 impl Failure {
+    /// Besides none, a status and the name that stands for all others.
+    pub(super) const MOST_NAMES: usize = (1 << BITS_OF_FAILURE) - 3;
+
     pub(in crate::metrics) fn of(error_type: Option<ErrorType>, intern: impl FnOnce(&'static str) -> Interned) -> Self {
         match error_type {
             None => Self::None,

@@ -59,6 +59,7 @@ pub(super) enum Side {
 
 /// Names of errors that are told apart: they are types of the program's.
 const MAX_ERRORS: usize = 200;
+const _: () = assert!(Failure::MOST_NAMES >= MAX_ERRORS, "each has a number of its own");
 
 /// Everything that is counted of requests on one side.
 pub(super) struct Requests {
