@@ -82,6 +82,21 @@ fn a_million_random_paths_hosts_and_methods_stay_within_the_bounds() {
 }
 
 #[test]
+fn so_many_grpc_methods_are_told_apart_and_no_more() {
+    let registry = Registry::with_config(MetricsConfig::default().max_routes(3));
+    let mut client = RequestMetricsLayer::client(&registry).layer(service_fn(answer));
+    for nth in 0..10 {
+        let call = Request::post(format!("http://shop.example/shop.Inventory/Method{nth}"));
+        let call = call.header("content-type", "application/grpc").body(()).expect("a valid request");
+        client.call(call).now_or_never().expect("answers at once").expect("answers");
+    }
+    assert_eq!(labels(&registry, "rpc.client.call.duration").len(), 4);
+    assert_eq!(count(&registry, "rpc.client.call.duration", &[("rpc.method", "_OTHER")]), 7);
+    let overflowed = &registry.snapshot().overflowed[0];
+    assert_eq!((overflowed.label, overflowed.count), ("rpc.method", 7));
+}
+
+#[test]
 fn a_family_that_is_full_counts_on_in_one_more_series() {
     let registry = Registry::with_config(MetricsConfig::default().max_series(3));
     let placed = registry.counter("orders.placed");

@@ -306,6 +306,48 @@ async fn a_client_tells_its_servers_apart_and_knows_no_route() {
 }
 
 #[tokio::test]
+async fn a_client_tells_the_server_of_its_calls_and_of_what_it_sent() {
+    let registry = Registry::new();
+    let channel = RequestMetricsLayer::client(&registry).server_authority("inventory:9000").layer(service_fn(answer));
+    let call = Request::post("/shop.Inventory/Reserve").header("content-type", "application/grpc");
+    read(channel.oneshot(call.body(()).unwrap()).await.unwrap().into_body()).await.unwrap();
+    assert_eq!(
+        labels(&registry, "rpc.client.call.duration"),
+        ["error.type=UNAVAILABLE rpc.method=shop.Inventory/Reserve rpc.status_code=UNAVAILABLE rpc.system.name=grpc \
+          server.address=inventory server.port=9000"]
+    );
+    let uploads = RequestBodySizeLayer::client(&registry).layer(service_fn(async |request: Request<_>| {
+        let _ = http_body_util::BodyExt::collect(request.into_body()).await;
+        Ok::<_, Infallible>(Response::new(()))
+    }));
+    let upload = Request::put("https://shop.example/items/7").body(ScriptBody::new(vec![Step::Data("abc")])).unwrap();
+    uploads.oneshot(upload).await.unwrap();
+    let size = "http.client.request.body.size";
+    let server = "http.request.method=PUT server.address=shop.example server.port=443 url.scheme=https";
+    assert_eq!((labels(&registry, size), sum(&registry, size, &[])), (vec![server.to_owned()], 3.0));
+}
+
+#[tokio::test]
+async fn the_version_of_the_protocol_is_the_servers_of_the_request_and_the_clients_of_the_answer() {
+    let registry = Registry::new();
+    let versions =
+        [(Version::HTTP_10, "1.0"), (Version::HTTP_11, "1.1"), (Version::HTTP_2, "2"), (Version::HTTP_3, "3")];
+    for (version, text) in versions {
+        let service = service_fn(move |_: Request<()>| async move {
+            let mut response = Response::new(ScriptBody::default());
+            *response.version_mut() = version;
+            Ok::<_, Infallible>(response)
+        });
+        let client = RequestMetricsLayer::client(&registry).layer(service);
+        read(client.oneshot(get("http://shop.example/")).await.unwrap().into_body()).await.unwrap();
+        send(&registry, Request::get("/").version(version).body(()).unwrap()).await;
+        for side in [CLIENT_DURATION, DURATION] {
+            assert_eq!(count(&registry, side, &[("network.protocol.version", text)]), 1, "{side}: {text}");
+        }
+    }
+}
+
+#[tokio::test]
 async fn a_server_is_one_server_however_its_port_is_written() {
     let registry = Registry::with_config(MetricsConfig::default().max_hosts(2));
     let layer = RequestMetricsLayer::client(&registry);

@@ -7,7 +7,7 @@ use std::time::Duration;
 use axum::Router;
 use axum::body::Body;
 use buttress::Telemetry;
-use buttress::metrics::source::{CacheMetrics, StreamKind, StreamMetrics};
+use buttress::metrics::source::{CacheMetrics, RuntimeMonitor, StreamKind, StreamMetrics};
 use buttress::metrics::{MetricsEndpoint, Registry, RequestMetricsLayer};
 use buttress::settings::Settings;
 use bytes::Bytes;
@@ -142,6 +142,38 @@ async fn the_summary_has_the_numbers_of_a_service() {
     assert_eq!(page["websocket"]["open_connections_estimate"], 1);
     assert_eq!(page["websocket"]["messages_sent"], 1);
     assert_eq!(page["event_loop"]["monitoring_active"], false);
+}
+
+/// Each of these is told as that, or above it by the error of a window.
+fn are_told(page: &Value, what: &str, numbers: &[(&str, f64)]) {
+    for (name, exact) in numbers {
+        let told = page[format!("{name}_{what}_ms")].as_f64().expect("a number");
+        assert!((*exact..=exact * 1.032).contains(&told), "{name} of {what}: {told} for {exact}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn percentiles_of_the_summary_are_those_that_their_names_say() {
+    let registry = Registry::new();
+    let layer = RequestMetricsLayer::server(&registry);
+    for millis in 1..=100 {
+        let service = layer.layer(service_fn(move |_: Request<Body>| async move {
+            tokio::time::sleep(Duration::from_millis(millis)).await;
+            Ok::<_, Infallible>(Response::new(Full::<Bytes>::default()))
+        }));
+        service.oneshot(request(Method::GET, "/")).await.unwrap();
+    }
+    let monitor = RuntimeMonitor::start(&registry);
+    // In paused time it records nothing itself.
+    let delay = registry.timer("buttress.runtime.injection_delay").with(());
+    (1..=100).for_each(|millis| delay.record(Duration::from_millis(10 * millis)));
+    let (_, page) = ask(MetricsEndpoint::new(&registry), request(Method::GET, "/diagnostics/metrics")).await;
+    drop(monitor);
+    let page: Value = serde_json::from_str(&page).unwrap();
+    let latency = [("avg", 50.5), ("p50", 50.0), ("p90", 90.0), ("p95", 95.0), ("p99", 99.0), ("max", 100.0)];
+    are_told(&page, "latency", &latency);
+    let lag = [("avg", 505.0), ("p50", 500.0), ("p95", 950.0), ("p99", 990.0), ("max", 1000.0)];
+    are_told(&page["event_loop"], "lag", &lag);
 }
 
 #[tokio::test]
