@@ -10,6 +10,7 @@ use std::sync::atomic::{
 
 use buttress::metrics::{MetricsConfig, Registry, RequestMetricsLayer};
 use buttress::observe::Route;
+use buttress::window::Span;
 use buttress_tests::numbers::{count, labels, total};
 use bytes::Bytes;
 use futures_util::FutureExt;
@@ -51,6 +52,7 @@ fn a_million_random_paths_hosts_and_methods_stay_within_the_bounds() {
     let registry = Registry::new();
     let memory = allocation_counter::measure(|| storm(&registry));
     let usage = registry.window_usage();
+    assert_eq!(usage.budget, 16 << 20);
     // All of it: windows, the cells of 1,200 series and the tables that find them.
     assert!(memory.bytes_current <= i64::try_from(usage.budget).unwrap(), "{memory:?}");
 
@@ -166,6 +168,17 @@ fn a_source_may_add_another_and_may_panic() {
     // One more each time, from the tick after it was added.
     (0..3).for_each(|_| registry.tick());
     assert_eq!(total(&registry, "late", &[]), 3);
+}
+
+#[test]
+fn sources_are_asked_at_every_tick_without_anybody_asking_for_it() {
+    let tick = std::time::Duration::from_millis(10);
+    let span = Span::new(30 * tick, tick).expect("thirty ticks");
+    let registry = Registry::with_config(MetricsConfig::default().span(span));
+    let (ticked, ticks) = std::sync::mpsc::channel();
+    registry.add_source(move |_now| ticked.send(()).expect("somebody listens"));
+    registry.start_ticking();
+    (0..3).for_each(|_| ticks.recv_timeout(std::time::Duration::from_secs(60)).expect("the thread ticks"));
 }
 
 #[test]
