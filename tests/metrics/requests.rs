@@ -224,6 +224,37 @@ async fn time_to_the_head_and_time_of_the_body_are_series_of_their_own() {
     assert_eq!(sum(&registry, DURATION, &[]), 0.02);
 }
 
+/// The first makes the places that the others count in, by another path.
+#[tokio::test(start_paused = true)]
+async fn every_request_of_a_kind_is_counted_as_the_first_was() {
+    let registry = Registry::new();
+    let service = service_fn(async |_: Request<()>| {
+        sleep(Duration::from_millis(20)).await;
+        let chunk = || [Step::Wait(Duration::from_millis(100)), Step::Data("chunk")];
+        let mut response = Response::new(ScriptBody::new([chunk(), chunk()].concat()));
+        *response.status_mut() = StatusCode::INTERNAL_SERVER_ERROR;
+        Ok::<_, Infallible>(response)
+    });
+    let layer = RequestMetricsLayer::server(&registry);
+    let route = RouteMetrics::server(&registry, "/items/{id}");
+    for nth in 1..=3 {
+        read(layer.layer(service).oneshot(get("/")).await.unwrap().into_body()).await.unwrap();
+        let times = nth as f64;
+        for (name, each) in [(DURATION, 0.22), (FIRST_BYTE, 0.02), (BODY, 0.2), (SIZE, 10.0)] {
+            assert_eq!(count(&registry, name, &[("http.request.method", "GET")]), nth, "{name}");
+            let sum = sum(&registry, name, &[("http.request.method", "GET")]);
+            assert!((sum - each * times).abs() < 1e-9, "{name}: {sum}");
+        }
+        route.start(&Method::POST).end_after(StatusCode::INTERNAL_SERVER_ERROR, Duration::from_millis(30));
+        assert_eq!(count(&registry, DURATION, &[("http.request.method", "POST"), ("error.type", "500")]), nth);
+        let failed = [("buttress.ending", "complete"), ("buttress.outcome", "error")];
+        assert_eq!(total(&registry, REQUESTS, &failed), 2 * nth as i64);
+        let seen = registry.performance();
+        assert_eq!((seen.total_errors, seen.window.requests, seen.window.error_rate), (2 * nth, 2 * nth, 1.0));
+        assert!(seen.window.avg_ms.is_some_and(|millis| (millis - 125.0).abs() < 1e-9), "{:?}", seen.window);
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn the_buckets_are_those_of_the_convention_and_hold_what_equals_their_bound() {
     let registry = Registry::new();
