@@ -286,6 +286,33 @@ async fn the_scheme_is_the_one_that_the_caller_used() {
 }
 
 #[tokio::test]
+async fn what_a_proxy_was_told_of_its_caller_is_not_the_scheme_of_what_it_sends() {
+    let registry = Registry::new();
+    let forwarded = Request::get("http://shop.example/").header("x-forwarded-proto", "https").body(()).unwrap();
+    let response = RequestMetricsLayer::client(&registry).layer(service_fn(answer)).oneshot(forwarded).await.unwrap();
+    read(response.into_body()).await.unwrap();
+    assert_eq!(count(&registry, CLIENT_DURATION, &[("url.scheme", "http"), ("server.port", "80")]), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_exchange_ends_with_its_head_where_the_layer_is_told_so() {
+    let registry = Registry::new();
+    let layer = RequestMetricsLayer::server(&registry).end_with_head(true);
+    let response = layer.layer(service_fn(answer)).oneshot(get("/stream")).await.unwrap();
+    assert_eq!((count(&registry, DURATION, &[]), total(&registry, ACTIVE, &[])), (1, 0));
+    read(response.into_body()).await.unwrap();
+    assert_eq!((count(&registry, DURATION, &[]), sum(&registry, DURATION, &[])), (1, 0.0));
+}
+
+#[tokio::test]
+async fn a_layer_that_is_off_counts_nothing() {
+    let registry = Registry::new();
+    let layer = RequestMetricsLayer::server(&registry).enabled(false);
+    read(layer.layer(service_fn(answer)).oneshot(get("/items/7")).await.unwrap().into_body()).await.unwrap();
+    assert!(registry.snapshot().families.is_empty());
+}
+
+#[tokio::test]
 async fn a_server_tells_hosts_apart_only_if_they_are_named() {
     let registry = Registry::new();
     let layer = RequestMetricsLayer::server(&registry).server_addresses(["shop.example"]);
