@@ -280,9 +280,10 @@ async fn paused_time_is_left_alone() {
     let before = tokio::time::Instant::now();
     // No timer of ours is there to leap to, while the runtime waits for something real.
     let (send, receive) = tokio::sync::oneshot::channel();
+    let watched = registry.clone();
     let other = std::thread::spawn(move || {
-        // Long enough for a monitor that ticks every few milliseconds to leap, if it did.
-        sleep(200 * MILLI);
+        // So often the monitor has asked by then, and could have made the time leap.
+        wait_for("twenty looks", || looks(&watched).1 >= 20);
         send.send(()).unwrap();
     });
     receive.await.unwrap();
