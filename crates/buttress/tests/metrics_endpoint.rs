@@ -8,7 +8,7 @@ use axum::Router;
 use axum::body::Body;
 use buttress::Telemetry;
 use buttress::metrics::source::{CacheMetrics, RuntimeMonitor, StreamKind, StreamMetrics};
-use buttress::metrics::{MetricsEndpoint, Registry, RequestMetricsLayer};
+use buttress::metrics::{MetricsConfig, MetricsEndpoint, Registry, RequestMetricsLayer};
 use buttress::settings::Settings;
 use bytes::Bytes;
 use http::header::{ACCEPT, ALLOW, CONTENT_LENGTH, CONTENT_TYPE};
@@ -180,6 +180,25 @@ async fn percentiles_of_the_summary_are_those_that_their_names_say() {
 }
 
 #[tokio::test]
+async fn the_summary_tells_what_did_not_fit_and_what_was_asked_for_twice() {
+    let registry = Registry::with_config(MetricsConfig::default().max_series(1).window_budget(0));
+    let placed = registry.counter("orders.placed");
+    for tenant in ["acme", "other", "other", "third"] {
+        placed.with([("tenant", tenant)]).add(1);
+    }
+    registry.gauge("orders.placed").with(()).set(1.0);
+    registry.histogram("sizes").with(()).record(1);
+    let (_, page) = ask(MetricsEndpoint::new(&registry), request(Method::GET, "/diagnostics/metrics")).await;
+    let page: Value = serde_json::from_str(&page).unwrap();
+    let refused = json!({
+        "metric": "orders.placed", "label": "", "count": 3, "top": [["tenant=other", 2], ["tenant=third", 1]],
+    });
+    assert_eq!((&page["overflowed"], &page["conflicts"]), (&json!([refused]), &json!(["orders.placed"])));
+    let windows = &page["windows"];
+    assert_eq!((&windows["budget"], &windows["windows"], &windows["sharing"]), (&json!(0), &json!(0), &json!(1)));
+}
+
+#[tokio::test]
 async fn the_buckets_of_the_summary_are_those_of_the_setting() {
     let text = "25,50,100,200,350,500,750,1000,1500,2500,5000";
     let settings =
@@ -216,5 +235,6 @@ async fn the_performance_page_tells_routes_and_the_process() {
     let page: Value = serde_json::from_str(&page).unwrap();
     assert_eq!(page["server"]["routes"][0]["route"], "/items/{id}");
     assert_eq!(page["server"]["routes"][0]["endings"], json!({ "complete": 1 }));
+    assert_eq!((&page["server"]["total_requests"], &page["client"]["total_requests"]), (&json!(1), &json!(0)));
     assert!(page["process"]["process.uptime"].is_f64(), "{page}");
 }
