@@ -231,3 +231,29 @@ impl<T: Default> Cells<T> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::context::{SpanId, TraceId};
+
+    #[test]
+    fn merging_adds_up_and_keeps_the_later_exemplar_of_each_bucket() {
+        let exemplar = |nth: u8| Exemplar {
+            trace_id: TraceId::from_bytes([nth; 16]).unwrap(),
+            span_id: SpanId::from_bytes([nth; 8]).unwrap(),
+            value: nth.into(),
+            unix_nanos: nth.into(),
+        };
+        let point = |counts: [u64; 3], sum, exemplars: [Option<u8>; 3]| HistogramPoint {
+            bounds: Arc::new([1.0, 2.0]),
+            counts: counts.to_vec(),
+            sum,
+            exemplars: exemplars.map(|nth| nth.map(exemplar)).to_vec(),
+            fine: None,
+        };
+        let mut merged = point([1, 0, 2], 5.5, [Some(1), Some(4), None]);
+        merged.merge(point([3, 4, 0], 7.0, [Some(2), Some(3), Some(5)]));
+        assert_eq!(merged, point([4, 4, 2], 12.5, [Some(2), Some(4), Some(5)]));
+    }
+}
