@@ -253,11 +253,11 @@ fn a_new_series_gets_a_window_as_long_as_time_can_be_told_less_finely() {
         }
         registry.tick_at(began + std::time::Duration::from_secs(10 * tick));
     }
-    for series in 4..7_i64 {
+    for series in 4..12_i64 {
         sizes.with([("series", series)]).record(1);
     }
     let usage = registry.window_usage();
-    assert_eq!((usage.windows, usage.sharing), (7, 0), "{usage:?}");
+    assert_eq!((usage.windows, usage.sharing), (12, 0), "{usage:?}");
 }
 
 #[test]
