@@ -59,11 +59,16 @@ fn the_process_is_told_in_opentelemetrys_names() {
         "system.cpu.time idle",
         "system.memory.usage used",
         "system.memory.limit",
+        "system.linux.memory.available",
+        "buttress.process.file_descriptor.limit",
     ] {
         assert!(numbers.contains_key(name), "no {name} among {numbers:?}");
     }
     assert!(numbers["process.memory.usage"] > 65536.0);
-    assert!(numbers["process.memory.usage"] <= numbers["process.memory.virtual"]);
+    // Stacks and libraries are never all in memory.
+    assert!(numbers["process.memory.usage"] < numbers["process.memory.virtual"]);
+    assert!(numbers["system.linux.memory.available"] <= numbers["system.memory.limit"]);
+    assert!(numbers["process.unix.file_descriptor.count"] <= numbers["buttress.process.file_descriptor.limit"]);
     assert!(numbers["process.thread.count"] >= 1.0);
     assert!(numbers["process.unix.file_descriptor.count"] >= 3.0);
     assert!(numbers["process.paging.faults minor"] > 0.0);
