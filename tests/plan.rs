@@ -63,6 +63,14 @@ impl Plan {
     where
         O: Observe<()> + Clone + 'static,
     {
+        self.start_with(layer, Request::new(()))
+    }
+
+    /// As [`start`](Self::start), by this request.
+    pub fn start_with<O>(&self, layer: ObserveLayer<O>, request: Request<()>) -> Running<O::Probe>
+    where
+        O: Observe<()> + Clone + 'static,
+    {
         let Self { mut pending, answer, body } = self.clone();
         let mut body = Some(body);
         let future = poll_fn(move |_| {
@@ -80,7 +88,7 @@ impl Plan {
         });
         let mut future = Some(future);
         let mut service = layer.layer(service_fn(move |_: Request<()>| future.take().expect("called once")));
-        let answer = service.call(Request::new(()));
+        let answer = service.call(request);
         Running::Future(Box::pin(async { answer.await.map(|response| Box::pin(response.into_body())) }))
     }
 }

@@ -204,7 +204,6 @@ fn run_as_user(program: &Path) -> Command {
     command
 }
 
-#[allow(clippy::disallowed_methods, reason = "a program of somebody else starts in its own time")]
 async fn answers(address: &str) {
     let connect = async {
         while TcpStream::connect(address).await.is_err() {

@@ -10,6 +10,7 @@ use std::sync::atomic::{
 
 use buttress::metrics::{MetricsConfig, Registry, RequestMetricsLayer};
 use buttress::observe::Route;
+use buttress::window::Span;
 use buttress_tests::numbers::{count, labels, total};
 use bytes::Bytes;
 use futures_util::FutureExt;
@@ -51,6 +52,7 @@ fn a_million_random_paths_hosts_and_methods_stay_within_the_bounds() {
     let registry = Registry::new();
     let memory = allocation_counter::measure(|| storm(&registry));
     let usage = registry.window_usage();
+    assert_eq!(usage.budget, 16 << 20);
     // All of it: windows, the cells of 1,200 series and the tables that find them.
     assert!(memory.bytes_current <= i64::try_from(usage.budget).unwrap(), "{memory:?}");
 
@@ -61,6 +63,8 @@ fn a_million_random_paths_hosts_and_methods_stay_within_the_bounds() {
     // So many and `_OTHER`, by default.
     assert_eq!(labels(&registry, "http.server.request.duration").len(), 1001);
     assert_eq!(labels(&registry, "http.client.request.duration").len(), 201);
+    assert_eq!(labels(&registry, "http.client.active_requests").len(), 201);
+    assert_eq!(total(&registry, "http.client.active_requests", &[]), 0);
 
     let snapshot = registry.snapshot();
     assert!(usage.bytes <= usage.budget, "{usage:?}");
@@ -77,6 +81,21 @@ fn a_million_random_paths_hosts_and_methods_stay_within_the_bounds() {
     assert!(methods.top.len() <= 16);
     let of_methods = [("buttress.metric", "http.server.request.duration"), ("buttress.label", "http.request.method")];
     assert_eq!(total(&registry, "buttress.metrics.overflow", &of_methods), methods.count as i64);
+}
+
+#[test]
+fn so_many_grpc_methods_are_told_apart_and_no_more() {
+    let registry = Registry::with_config(MetricsConfig::default().max_routes(3));
+    let mut client = RequestMetricsLayer::client(&registry).layer(service_fn(answer));
+    for nth in 0..10 {
+        let call = Request::post(format!("http://shop.example/shop.Inventory/Method{nth}"));
+        let call = call.header("content-type", "application/grpc").body(()).expect("a valid request");
+        client.call(call).now_or_never().expect("answers at once").expect("answers");
+    }
+    assert_eq!(labels(&registry, "rpc.client.call.duration").len(), 4);
+    assert_eq!(count(&registry, "rpc.client.call.duration", &[("rpc.method", "_OTHER")]), 7);
+    let overflowed = &registry.snapshot().overflowed[0];
+    assert_eq!((overflowed.label, overflowed.count), ("rpc.method", 7));
 }
 
 #[test]
@@ -152,6 +171,17 @@ fn a_source_may_add_another_and_may_panic() {
 }
 
 #[test]
+fn sources_are_asked_at_every_tick_without_anybody_asking_for_it() {
+    let tick = std::time::Duration::from_millis(10);
+    let span = Span::new(30 * tick, tick).expect("thirty ticks");
+    let registry = Registry::with_config(MetricsConfig::default().span(span));
+    let (ticked, ticks) = std::sync::mpsc::channel();
+    registry.add_source(move |_now| ticked.send(()).expect("somebody listens"));
+    registry.start_ticking();
+    (0..3).for_each(|_| ticks.recv_timeout(std::time::Duration::from_secs(60)).expect("the thread ticks"));
+}
+
+#[test]
 fn a_tick_has_asked_every_source_though_another_thread_ticks_as_well() {
     let registry = Registry::new();
     let latest = Arc::new(AtomicU64::new(0));
@@ -223,11 +253,11 @@ fn a_new_series_gets_a_window_as_long_as_time_can_be_told_less_finely() {
         }
         registry.tick_at(began + std::time::Duration::from_secs(10 * tick));
     }
-    for series in 4..7_i64 {
+    for series in 4..12_i64 {
         sizes.with([("series", series)]).record(1);
     }
     let usage = registry.window_usage();
-    assert_eq!((usage.windows, usage.sharing), (7, 0), "{usage:?}");
+    assert_eq!((usage.windows, usage.sharing), (12, 0), "{usage:?}");
 }
 
 #[test]

@@ -24,6 +24,8 @@ fn counted(config: MetricsConfig) -> Registry {
     registry.gauge("queue.fill").unit("1").description("How full the queue is").with(()).set(f64::NAN);
     registry.gauge("queue.oldest").unit("s").description("How old the oldest job is").with(()).set(1.5e9);
     registry.up_down_counter("queue.waiting").unit("{job}").description("Jobs that wait").with([("shard", 2)]).add(-4);
+    // OpenTelemetry's name, with an ending that histograms have.
+    registry.up_down_counter("process.thread.count").unit("{thread}").description("Threads").with(()).add(7);
     let sizes = registry.histogram("upload.size").unit("By").description("What is uploaded");
     AWKWARD.iter().for_each(|le| sizes.with([("le", *le)]).record(10_000_000));
     // Its name is the one of a sample above, so that a page with both would be refused.
@@ -77,7 +79,11 @@ async fn the_strict_parser_of_python_reads_what_was_counted() {
     assert_eq!(traced, 4, "{charge:?}");
     assert_eq!(of("target_info")[0]["labels"]["service_version"], "1.2\"3");
     assert_eq!(of("buttress_metrics_left_out")[0]["value"], "1");
-    assert_eq!(samples.len(), AWKWARD.len() * (1 + 11 + 2) + 4 + (15 + 2) + 2);
+    assert_eq!(
+        (&of("process_thread_count")[0]["type"], &of("process_thread_count")[0]["value"]),
+        (&"gauge".into(), &"7".into())
+    );
+    assert_eq!(samples.len(), AWKWARD.len() * (1 + 11 + 2) + 5 + (15 + 2) + 2);
 }
 
 async fn serve(registry: &Registry) -> String {

@@ -7,7 +7,9 @@ use std::time::Duration;
 
 use buttress::classify::{Ending, Outcome};
 use buttress::context::{Context, TraceContext, TraceFlags};
-use buttress::metrics::{MetricsConfig, Registry, RequestBodySizeLayer, RequestMetricsLayer, RouteMetrics};
+use buttress::metrics::{
+    Label, MetricsConfig, Point, Registry, RequestBodySizeLayer, RequestMetricsLayer, RouteMetrics,
+};
 use buttress::observe::{Observe, ObserveLayer, Route};
 use buttress_tests::numbers::{count, family, histograms, labels, sum, total};
 use buttress_tests::plan::{Plan, Running, plans};
@@ -19,6 +21,8 @@ use tower::{Layer, ServiceExt, service_fn};
 
 const DURATION: &str = "http.server.request.duration";
 const ACTIVE: &str = "http.server.active_requests";
+const CLIENT_DURATION: &str = "http.client.request.duration";
+const CLIENT_ACTIVE: &str = "http.client.active_requests";
 const REQUESTS: &str = "buttress.http.server.requests";
 const FIRST_BYTE: &str = "buttress.http.server.time_to_first_byte";
 const BODY: &str = "buttress.http.server.response.body.duration";
@@ -220,6 +224,37 @@ async fn time_to_the_head_and_time_of_the_body_are_series_of_their_own() {
     assert_eq!(sum(&registry, DURATION, &[]), 0.02);
 }
 
+/// The first makes the places that the others count in, by another path.
+#[tokio::test(start_paused = true)]
+async fn every_request_of_a_kind_is_counted_as_the_first_was() {
+    let registry = Registry::new();
+    let service = service_fn(async |_: Request<()>| {
+        sleep(Duration::from_millis(20)).await;
+        let chunk = || [Step::Wait(Duration::from_millis(100)), Step::Data("chunk")];
+        let mut response = Response::new(ScriptBody::new([chunk(), chunk()].concat()));
+        *response.status_mut() = StatusCode::INTERNAL_SERVER_ERROR;
+        Ok::<_, Infallible>(response)
+    });
+    let layer = RequestMetricsLayer::server(&registry);
+    let route = RouteMetrics::server(&registry, "/items/{id}");
+    for nth in 1..=3 {
+        read(layer.layer(service).oneshot(get("/")).await.unwrap().into_body()).await.unwrap();
+        let times = nth as f64;
+        for (name, each) in [(DURATION, 0.22), (FIRST_BYTE, 0.02), (BODY, 0.2), (SIZE, 10.0)] {
+            assert_eq!(count(&registry, name, &[("http.request.method", "GET")]), nth, "{name}");
+            let sum = sum(&registry, name, &[("http.request.method", "GET")]);
+            assert!((sum - each * times).abs() < 1e-9, "{name}: {sum}");
+        }
+        route.start(&Method::POST).end_after(StatusCode::INTERNAL_SERVER_ERROR, Duration::from_millis(30));
+        assert_eq!(count(&registry, DURATION, &[("http.request.method", "POST"), ("error.type", "500")]), nth);
+        let failed = [("buttress.ending", "complete"), ("buttress.outcome", "error")];
+        assert_eq!(total(&registry, REQUESTS, &failed), 2 * nth as i64);
+        let seen = registry.performance();
+        assert_eq!((seen.total_errors, seen.window.requests, seen.window.error_rate), (2 * nth, 2 * nth, 1.0));
+        assert!(seen.window.avg_ms.is_some_and(|millis| (millis - 125.0).abs() < 1e-9), "{:?}", seen.window);
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn the_buckets_are_those_of_the_convention_and_hold_what_equals_their_bound() {
     let registry = Registry::new();
@@ -251,6 +286,33 @@ async fn the_scheme_is_the_one_that_the_caller_used() {
 }
 
 #[tokio::test]
+async fn what_a_proxy_was_told_of_its_caller_is_not_the_scheme_of_what_it_sends() {
+    let registry = Registry::new();
+    let forwarded = Request::get("http://shop.example/").header("x-forwarded-proto", "https").body(()).unwrap();
+    let response = RequestMetricsLayer::client(&registry).layer(service_fn(answer)).oneshot(forwarded).await.unwrap();
+    read(response.into_body()).await.unwrap();
+    assert_eq!(count(&registry, CLIENT_DURATION, &[("url.scheme", "http"), ("server.port", "80")]), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_exchange_ends_with_its_head_where_the_layer_is_told_so() {
+    let registry = Registry::new();
+    let layer = RequestMetricsLayer::server(&registry).end_with_head(true);
+    let response = layer.layer(service_fn(answer)).oneshot(get("/stream")).await.unwrap();
+    assert_eq!((count(&registry, DURATION, &[]), total(&registry, ACTIVE, &[])), (1, 0));
+    read(response.into_body()).await.unwrap();
+    assert_eq!((count(&registry, DURATION, &[]), sum(&registry, DURATION, &[])), (1, 0.0));
+}
+
+#[tokio::test]
+async fn a_layer_that_is_off_counts_nothing() {
+    let registry = Registry::new();
+    let layer = RequestMetricsLayer::server(&registry).enabled(false);
+    read(layer.layer(service_fn(answer)).oneshot(get("/items/7")).await.unwrap().into_body()).await.unwrap();
+    assert!(registry.snapshot().families.is_empty());
+}
+
+#[tokio::test]
 async fn a_server_tells_hosts_apart_only_if_they_are_named() {
     let registry = Registry::new();
     let layer = RequestMetricsLayer::server(&registry).server_addresses(["shop.example"]);
@@ -261,6 +323,11 @@ async fn a_server_tells_hosts_apart_only_if_they_are_named() {
     }
     assert_eq!(count(&registry, DURATION, &[("server.address", "shop.example")]), 2);
     assert_eq!(count(&registry, DURATION, &[("server.address", "_OTHER")]), 2);
+    let active = |address| format!("http.request.method=GET server.address={address} url.scheme=http");
+    assert_eq!(labels(&registry, ACTIVE), ["_OTHER", "shop.example"].map(active));
+    send(&registry, get("/nowhere")).await;
+    assert_eq!(labels(&registry, ACTIVE)[2], "http.request.method=GET url.scheme=http");
+    assert_eq!(total(&registry, ACTIVE, &[]), 0);
 }
 
 #[tokio::test]
@@ -273,7 +340,7 @@ async fn a_client_tells_its_servers_apart_and_knows_no_route() {
     }
     let protocol = "http.request.method=GET http.response.status_code=200 network.protocol.version=1.1";
     assert_eq!(
-        labels(&registry, "http.client.request.duration"),
+        labels(&registry, CLIENT_DURATION),
         [
             format!("{protocol} server.address=inventory server.port=9000 url.scheme=http"),
             format!("{protocol} server.address=shop.example server.port=443 url.scheme=https"),
@@ -281,6 +348,106 @@ async fn a_client_tells_its_servers_apart_and_knows_no_route() {
         ]
     );
     assert!(family(&registry, DURATION).is_none());
+    let open = layer.layer(service_fn(answer)).oneshot(get("https://shop.example/items/7")).await.unwrap();
+    assert_eq!(
+        labels(&registry, CLIENT_ACTIVE),
+        [
+            "http.request.method=GET server.address=inventory server.port=9000 url.scheme=http",
+            "http.request.method=GET server.address=shop.example server.port=443 url.scheme=https",
+            "http.request.method=GET server.address=shop.example server.port=8080 url.scheme=http",
+        ]
+    );
+    let active = || (total(&registry, CLIENT_ACTIVE, &[("server.port", "443")]), total(&registry, CLIENT_ACTIVE, &[]));
+    assert_eq!(active(), (1, 1));
+    let of_both = [registry.client_performance(), registry.performance()].map(|side| side.active_requests);
+    assert_eq!(of_both, [1, 0]);
+    drop(open);
+    assert_eq!(active(), (0, 0));
+}
+
+#[tokio::test]
+async fn a_client_tells_the_server_of_its_calls_and_of_what_it_sent() {
+    let registry = Registry::new();
+    let channel = RequestMetricsLayer::client(&registry).server_authority("inventory:9000").layer(service_fn(answer));
+    let call = Request::post("/shop.Inventory/Reserve").header("content-type", "application/grpc");
+    read(channel.oneshot(call.body(()).unwrap()).await.unwrap().into_body()).await.unwrap();
+    assert_eq!(
+        labels(&registry, "rpc.client.call.duration"),
+        ["error.type=UNAVAILABLE rpc.method=shop.Inventory/Reserve rpc.status_code=UNAVAILABLE rpc.system.name=grpc \
+          server.address=inventory server.port=9000"]
+    );
+    let uploads = RequestBodySizeLayer::client(&registry).layer(service_fn(async |request: Request<_>| {
+        let _ = http_body_util::BodyExt::collect(request.into_body()).await;
+        Ok::<_, Infallible>(Response::new(()))
+    }));
+    let upload = Request::put("https://shop.example/items/7").body(ScriptBody::new(vec![Step::Data("abc")])).unwrap();
+    uploads.oneshot(upload).await.unwrap();
+    let size = "http.client.request.body.size";
+    let server = "http.request.method=PUT server.address=shop.example server.port=443 url.scheme=https";
+    assert_eq!((labels(&registry, size), sum(&registry, size, &[])), (vec![server.to_owned()], 3.0));
+}
+
+#[tokio::test]
+async fn the_version_of_the_protocol_is_the_servers_of_the_request_and_the_clients_of_the_answer() {
+    let registry = Registry::new();
+    let versions =
+        [(Version::HTTP_10, "1.0"), (Version::HTTP_11, "1.1"), (Version::HTTP_2, "2"), (Version::HTTP_3, "3")];
+    for (version, text) in versions {
+        let service = service_fn(move |_: Request<()>| async move {
+            let mut response = Response::new(ScriptBody::default());
+            *response.version_mut() = version;
+            Ok::<_, Infallible>(response)
+        });
+        let client = RequestMetricsLayer::client(&registry).layer(service);
+        read(client.oneshot(get("http://shop.example/")).await.unwrap().into_body()).await.unwrap();
+        send(&registry, Request::get("/").version(version).body(()).unwrap()).await;
+        for side in [CLIENT_DURATION, DURATION] {
+            assert_eq!(count(&registry, side, &[("network.protocol.version", text)]), 1, "{side}: {text}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_server_is_one_server_however_its_port_is_written() {
+    let registry = Registry::with_config(MetricsConfig::default().max_hosts(2));
+    let layer = RequestMetricsLayer::client(&registry);
+    let ask = async |uri: &str| {
+        let response = layer.layer(service_fn(answer)).oneshot(get(uri)).await.unwrap();
+        read(response.into_body()).await.unwrap();
+    };
+    for uri in ["http://shop.example/", "http://shop.example:80/", "http://shop.example:080/"] {
+        ask(uri).await;
+    }
+    // One that is called as the others are.
+    ask("http://_OTHER/").await;
+    ask("http://third.example:8080/").await;
+    ask("http://fourth.example:8080/").await;
+    let active = |server: &str| format!("http.request.method=GET server.address={server} url.scheme=http");
+    assert_eq!(
+        labels(&registry, CLIENT_ACTIVE),
+        ["_OTHER", "shop.example server.port=80", "third.example server.port=8080"].map(active)
+    );
+    assert_eq!(labels(&registry, CLIENT_DURATION).len(), 3);
+    assert_eq!(count(&registry, CLIENT_DURATION, &[("server.address", "shop.example")]), 3);
+}
+
+#[tokio::test]
+async fn calls_of_one_grpc_method_are_one_series_whatever_they_came_by() {
+    let registry = Registry::with_config(MetricsConfig::default().native_histograms(true));
+    let ways = [
+        Request::post("/shop.Inventory/Reserve").version(Version::HTTP_2),
+        // gRPC-Web, and behind a proxy.
+        Request::post("/shop.Inventory/Reserve").version(Version::HTTP_11),
+        Request::post("/shop.Inventory/Reserve").version(Version::HTTP_2).header("x-forwarded-proto", "https"),
+    ];
+    for way in ways {
+        send(&registry, way.header("content-type", "application/grpc").body(()).unwrap()).await;
+    }
+    assert_eq!(labels(&registry, "rpc.server.call.duration").len(), 1);
+    let calls = histograms(&registry, "rpc.server.call.duration", &[]).remove(0);
+    assert_eq!((calls.count(), calls.fine.map(|fine| fine.count())), (3, Some(3)));
+    assert_eq!((labels(&registry, FIRST_BYTE).len(), count(&registry, FIRST_BYTE, &[])), (1, 3));
+    assert_eq!((total(&registry, ACTIVE, &[]), labels(&registry, ACTIVE).len()), (0, 2));
 }
 
 #[tokio::test]
@@ -443,6 +610,99 @@ proptest! {
     }
 }
 
+/// Its place among those that came first, if there is room for it.
+fn place(first: &mut Vec<String>, text: &str, room: usize) -> Option<usize> {
+    first.iter().position(|known| known == text).or_else(|| {
+        let fits = first.len() < room;
+        fits.then(|| first.push(text.to_owned()))?;
+        Some(first.len() - 1)
+    })
+}
+
+proptest! {
+    /// M2 by host: also where there is neither a host of its own nor a series left for it.
+    #[test]
+    fn what_a_client_began_is_active_at_its_host_until_it_has_ended(
+        plans in prop::collection::vec((plans(), 0..4_u8), 1..12),
+        turns in prop::collection::vec((any::<prop::sample::Index>(), prop::bool::weighted(0.05)), 0..60),
+        max_hosts in 0..4_usize,
+        max_series in prop_oneof![1..4_usize, Just(100)],
+    ) {
+        let registry = Registry::with_config(MetricsConfig::default().max_hosts(max_hosts).max_series(max_series));
+        let (mut hosts, mut series) = (Vec::new(), Vec::new());
+        let mut exchanges: Vec<(Running<_>, Option<usize>)> = plans.iter().map(|(plan, host)| {
+            let host = format!("host-{host}.example");
+            let layer = ObserveLayer::client(RequestMetricsLayer::client(&registry).observer());
+            let running = plan.start_with(layer, get(&format!("http://{host}/")));
+            let told = place(&mut hosts, &host, max_hosts).map_or("_OTHER", |_| &host);
+            (running, place(&mut series, told, max_series))
+        }).collect();
+        let is_active = |exchange: &Running<_>| !matches!(exchange, Running::Over);
+        for (index, leaves) in turns {
+            let index = index.index(exchanges.len());
+            let (exchange, _) = &mut exchanges[index];
+            match leaves {
+                true => *exchange = Running::Over,
+                false => exchange.poll(),
+            }
+            let told = family(&registry, CLIENT_ACTIVE).expect("one has begun").series;
+            let mut expected = std::collections::BTreeMap::new();
+            for (exchange, place) in &exchanges {
+                let label = place.map_or(("otel.metric.overflow", "true"), |at| ("server.address", &series[at]));
+                *expected.entry(label).or_insert(0) += i64::from(is_active(exchange));
+            }
+            prop_assert_eq!(told.len(), expected.len());
+            for ((key, value), active) in expected {
+                let is_it = |label: &Label| label.key == key && label.value.to_string() == value;
+                let found = told.iter().find(|series| series.labels.iter().any(is_it));
+                prop_assert_eq!(found.map(|series| &series.point), Some(&Point::Int(active)), "{}", value);
+            }
+            let ended = exchanges.iter().filter(|(exchange, _)| !is_active(exchange)).count();
+            prop_assert_eq!(count(&registry, CLIENT_DURATION, &[]), ended as u64);
+        }
+        let beyond = exchanges.iter().filter(|(_, place)| place.is_none()).count() as u64;
+        let told = registry.snapshot().overflowed.into_iter().find(|one| &*one.metric == CLIENT_ACTIVE);
+        prop_assert_eq!(told.map_or(0, |told| told.count), beyond);
+        drop(exchanges);
+        prop_assert_eq!(total(&registry, CLIENT_ACTIVE, &[]), 0);
+    }
+}
+
+#[test]
+fn no_host_ever_has_less_than_nothing_under_way_whenever_one_looks() {
+    // Room for a part of it: the rest is counted beyond all series.
+    let registry = Registry::with_config(MetricsConfig::default().max_hosts(2).max_series(3));
+    let layer = RequestMetricsLayer::client(&registry);
+    let is_over = std::sync::atomic::AtomicBool::new(false);
+    let record = |hosts: [&str; 2]| {
+        let mut left = Vec::new();
+        for nth in 0..5_000 {
+            let request = Request::builder().method(if nth % 3 == 0 { "PUT" } else { "GET" }).uri(hosts[nth % 2]);
+            let mut service = layer
+                .layer(service_fn(async |_: Request<()>| Ok::<_, Infallible>(Response::new(ScriptBody::default()))));
+            let call = tower::Service::call(&mut service, request.body(()).unwrap());
+            if nth % 5 == 0 { left.push(call) } else { drop(call) }
+        }
+    };
+    std::thread::scope(|scope| {
+        let recorders = [["http://a.example", "http://b.example"], ["http://b.example", "http://c.example"]]
+            .map(|hosts| scope.spawn(move || record(hosts)));
+        scope.spawn(|| {
+            while !is_over.load(std::sync::atomic::Ordering::Relaxed) {
+                let active = family(&registry, CLIENT_ACTIVE).map_or_else(Vec::new, |family| family.series);
+                for series in active {
+                    let Point::Int(active) = series.point else { panic!("a whole number") };
+                    assert!((0..=10_000).contains(&active), "{active}");
+                }
+            }
+        });
+        recorders.into_iter().for_each(|recorder| recorder.join().unwrap());
+        is_over.store(true, std::sync::atomic::Ordering::Relaxed);
+    });
+    assert_eq!((total(&registry, CLIENT_ACTIVE, &[]), count(&registry, CLIENT_DURATION, &[])), (0, 10_000));
+    assert_eq!(labels(&registry, CLIENT_ACTIVE).len(), 4, "three, and what is beyond");
+}
+
 #[test]
 fn outcomes_and_what_is_active_make_up_what_began_whenever_one_looks() {
     let registry = Registry::new();
@@ -466,7 +726,7 @@ fn outcomes_and_what_is_active_make_up_what_began_whenever_one_looks() {
         let sum = |name: &str| -> i64 {
             let families = snapshot.families.iter().filter(|family| *family.name == *name);
             let points = families.flat_map(|family| &family.series).map(|series| match series.point {
-                buttress::metrics::Point::Int(number) => number,
+                Point::Int(number) => number,
                 _ => panic!("a whole number"),
             });
             points.sum()

@@ -7,8 +7,8 @@ use std::time::Duration;
 use axum::Router;
 use axum::body::Body;
 use buttress::Telemetry;
-use buttress::metrics::source::{CacheMetrics, StreamKind, StreamMetrics};
-use buttress::metrics::{MetricsEndpoint, Registry, RequestMetricsLayer};
+use buttress::metrics::source::{CacheMetrics, RuntimeMonitor, StreamKind, StreamMetrics};
+use buttress::metrics::{MetricsConfig, MetricsEndpoint, Registry, RequestMetricsLayer};
 use buttress::settings::Settings;
 use bytes::Bytes;
 use http::header::{ACCEPT, ALLOW, CONTENT_LENGTH, CONTENT_TYPE};
@@ -135,6 +135,9 @@ async fn the_summary_has_the_numbers_of_a_service() {
     assert_eq!(page["avg_latency_ms"], 5085.0);
     let p50 = page["p50_latency_ms"].as_f64().unwrap();
     assert!((20.0..20.7).contains(&p50), "{p50}");
+    assert_eq!(page["apdex"], 0.5, "of two that are fast, one that failed and one that is slow");
+    let (rate, seconds) = (page["requests_per_second"].as_f64().unwrap(), page["window_seconds"].as_f64().unwrap());
+    assert!((20.0..21.0).contains(&seconds) && (rate * seconds - 4.0).abs() < 1e-9, "{rate} in {seconds}");
     let histogram = page["latency_histogram"].as_object().unwrap();
     assert_eq!((&histogram["25"], &histogram["500"], &histogram["10000"]), (&json!(2), &json!(3), &json!(3)));
     assert_eq!(histogram["+Inf"], 4);
@@ -142,6 +145,57 @@ async fn the_summary_has_the_numbers_of_a_service() {
     assert_eq!(page["websocket"]["open_connections_estimate"], 1);
     assert_eq!(page["websocket"]["messages_sent"], 1);
     assert_eq!(page["event_loop"]["monitoring_active"], false);
+}
+
+/// Each of these is told as that, or above it by the error of a window, but for some that are hardly there.
+fn are_told(page: &Value, what: &str, numbers: &[(&str, f64)]) {
+    for (name, exact) in numbers {
+        let told = page[format!("{name}_{what}_ms")].as_f64().expect("a number");
+        assert!((exact * 0.999..=exact * 1.032).contains(&told), "{name} of {what}: {told} for {exact}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn percentiles_of_the_summary_are_those_that_their_names_say() {
+    let registry = Registry::new();
+    let layer = RequestMetricsLayer::server(&registry);
+    for millis in 1..=100 {
+        let service = layer.layer(service_fn(move |_: Request<Body>| async move {
+            tokio::time::sleep(Duration::from_millis(millis)).await;
+            Ok::<_, Infallible>(Response::new(Full::<Bytes>::default()))
+        }));
+        service.oneshot(request(Method::GET, "/")).await.unwrap();
+    }
+    let monitor = RuntimeMonitor::start(&registry);
+    // So many that its own, which are few, do not count.
+    let delay = registry.timer("buttress.runtime.injection_delay").with(());
+    (1..=100).for_each(|millis| delay.record_many(Duration::from_millis(10 * millis), 10_000));
+    let (_, page) = ask(MetricsEndpoint::new(&registry), request(Method::GET, "/diagnostics/metrics")).await;
+    drop(monitor);
+    let page: Value = serde_json::from_str(&page).unwrap();
+    let latency = [("avg", 50.5), ("p50", 50.0), ("p90", 90.0), ("p95", 95.0), ("p99", 99.0), ("max", 100.0)];
+    are_told(&page, "latency", &latency);
+    let lag = [("avg", 505.0), ("p50", 500.0), ("p95", 950.0), ("p99", 990.0), ("max", 1000.0)];
+    are_told(&page["event_loop"], "lag", &lag);
+}
+
+#[tokio::test]
+async fn the_summary_tells_what_did_not_fit_and_what_was_asked_for_twice() {
+    let registry = Registry::with_config(MetricsConfig::default().max_series(1).window_budget(0));
+    let placed = registry.counter("orders.placed");
+    for tenant in ["acme", "other", "other", "third"] {
+        placed.with([("tenant", tenant)]).add(1);
+    }
+    registry.gauge("orders.placed").with(()).set(1.0);
+    registry.histogram("sizes").with(()).record(1);
+    let (_, page) = ask(MetricsEndpoint::new(&registry), request(Method::GET, "/diagnostics/metrics")).await;
+    let page: Value = serde_json::from_str(&page).unwrap();
+    let refused = json!({
+        "metric": "orders.placed", "label": "", "count": 3, "top": [["tenant=other", 2], ["tenant=third", 1]],
+    });
+    assert_eq!((&page["overflowed"], &page["conflicts"]), (&json!([refused]), &json!(["orders.placed"])));
+    let windows = &page["windows"];
+    assert_eq!((&windows["budget"], &windows["windows"], &windows["sharing"]), (&json!(0), &json!(0), &json!(1)));
 }
 
 #[tokio::test]
@@ -181,5 +235,6 @@ async fn the_performance_page_tells_routes_and_the_process() {
     let page: Value = serde_json::from_str(&page).unwrap();
     assert_eq!(page["server"]["routes"][0]["route"], "/items/{id}");
     assert_eq!(page["server"]["routes"][0]["endings"], json!({ "complete": 1 }));
+    assert_eq!((&page["server"]["total_requests"], &page["client"]["total_requests"]), (&json!(1), &json!(0)));
     assert!(page["process"]["process.uptime"].is_f64(), "{page}");
 }

@@ -59,11 +59,16 @@ fn the_process_is_told_in_opentelemetrys_names() {
         "system.cpu.time idle",
         "system.memory.usage used",
         "system.memory.limit",
+        "system.linux.memory.available",
+        "buttress.process.file_descriptor.limit",
     ] {
         assert!(numbers.contains_key(name), "no {name} among {numbers:?}");
     }
     assert!(numbers["process.memory.usage"] > 65536.0);
-    assert!(numbers["process.memory.usage"] <= numbers["process.memory.virtual"]);
+    // Stacks and libraries are never all in memory.
+    assert!(numbers["process.memory.usage"] < numbers["process.memory.virtual"]);
+    assert!(numbers["system.linux.memory.available"] <= numbers["system.memory.limit"]);
+    assert!(numbers["process.unix.file_descriptor.count"] <= numbers["buttress.process.file_descriptor.limit"]);
     assert!(numbers["process.thread.count"] >= 1.0);
     assert!(numbers["process.unix.file_descriptor.count"] >= 3.0);
     assert!(numbers["process.paging.faults minor"] > 0.0);
@@ -72,6 +77,33 @@ fn the_process_is_told_in_opentelemetrys_names() {
         .iter()
         .sum();
     assert_eq!(states, numbers["system.memory.limit"]);
+}
+
+#[test]
+#[cfg_attr(not(target_os = "linux"), ignore = "reads /proc")]
+fn what_goes_to_disks_and_networks_is_told_where_the_system_tells_of_it() {
+    let registry = watched();
+    registry.tick();
+    let numbers = numbers(&registry);
+    let read = |file: &str| std::fs::read_to_string(file).ok();
+    let has_disk = |line: &str| {
+        let name = line.split_ascii_whitespace().nth(2).unwrap_or_default();
+        std::path::Path::new("/sys/block").join(name).join("device").exists()
+    };
+    let is_network = |line: &str| line.split_once(':').is_some_and(|(name, _)| name.trim() != "lo");
+    for (is_told, names) in [
+        (read("/proc/self/io").is_some(), ["process.disk.io read", "process.disk.io write"]),
+        (
+            read("/proc/diskstats").is_some_and(|text| text.lines().any(has_disk)),
+            ["system.disk.io read", "system.disk.io write"],
+        ),
+        (
+            read("/proc/net/dev").is_some_and(|text| text.lines().any(is_network)),
+            ["system.network.io receive", "system.network.io transmit"],
+        ),
+    ] {
+        assert_eq!(names.map(|name| numbers.contains_key(name)), [is_told; 2], "{names:?}: {numbers:?}");
+    }
 }
 
 #[test]

@@ -133,6 +133,20 @@ fn of_two_kinds_with_one_name_the_later_is_left_out_and_counted() {
 }
 
 #[test]
+fn a_gauge_that_is_called_as_the_sample_of_a_histogram_has_no_kind_where_its_lint_would_complain() {
+    let registry = Registry::new();
+    registry.up_down_counter("process.thread.count").unit("{thread}").with(()).add(7);
+    registry.counter("orders.count").with(()).add(1);
+    let snapshot = registry.snapshot();
+    let text = "# TYPE orders_count_total counter\norders_count_total 1\n\
+                # TYPE process_thread_count untyped\nprocess_thread_count 7\n";
+    assert_eq!(Exposition::new(&snapshot).text(), text);
+    let open_metrics = "# TYPE orders_count counter\norders_count_total 1\n\
+                        # TYPE process_thread_count gauge\nprocess_thread_count 7\n# EOF\n";
+    assert_eq!(Exposition::new(&snapshot).open_metrics(), open_metrics);
+}
+
+#[test]
 fn keys_that_become_one_label_have_their_values_joined() {
     let registry = Registry::new();
     registry.counter("hits").with([("user_agent", "z"), ("user.agent", "a")]).add(1);

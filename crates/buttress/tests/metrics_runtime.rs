@@ -183,6 +183,26 @@ fn a_runtime_without_a_time_driver_is_watched_all_the_same() {
 }
 
 #[test]
+fn tasks_that_have_not_ended_and_those_that_wait_for_a_worker_are_counted() {
+    let (registry, runtime) = (Registry::new(), two_workers());
+    let _monitor = RuntimeMonitor::start_on(&registry, runtime.handle());
+    let gauge = |name: &str| registry.gauge(name).with(());
+    let (alive, waiting) = (gauge("buttress.runtime.alive_tasks"), gauge("buttress.runtime.global_queue_depth"));
+    wait_for("the monitor's start", || gauge("buttress.runtime.workers").value() == 2.0);
+    let pending: Vec<_> = (0..50).map(|_| runtime.spawn(std::future::pending::<()>())).collect();
+    wait_for("fifty tasks", || alive.value() == 50.0);
+    let blocked = [block(&runtime), block(&runtime)];
+    wait_for("two stuck workers", || gauge("buttress.runtime.stuck_workers").value() == 2.0);
+    let more: Vec<_> = (0..30).map(|_| runtime.spawn(async {})).collect();
+    // The monitor's own question waits, too.
+    wait_for("a queue", || (30.0..=32.0).contains(&waiting.value()) && alive.value() == 82.0);
+    drop(blocked);
+    pending.iter().for_each(tokio::task::JoinHandle::abort);
+    wait_for("nothing to do", || alive.value() == 0.0 && waiting.value() == 0.0);
+    assert!(more.iter().all(|task| task.is_finished()));
+}
+
+#[test]
 fn a_second_monitor_of_the_same_runtime_measures_nothing_twice() {
     let (registry, runtime) = (Registry::new(), two_workers());
     let first = RuntimeMonitor::start_on(&registry, runtime.handle());
@@ -260,9 +280,10 @@ async fn paused_time_is_left_alone() {
     let before = tokio::time::Instant::now();
     // No timer of ours is there to leap to, while the runtime waits for something real.
     let (send, receive) = tokio::sync::oneshot::channel();
+    let watched = registry.clone();
     let other = std::thread::spawn(move || {
-        // Long enough for a monitor that ticks every few milliseconds to leap, if it did.
-        sleep(200 * MILLI);
+        // So often the monitor has asked by then, and could have made the time leap.
+        wait_for("twenty looks", || looks(&watched).1 >= 20);
         send.send(()).unwrap();
     });
     receive.await.unwrap();

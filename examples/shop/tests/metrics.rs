@@ -35,7 +35,8 @@ async fn promtool_has_nothing_to_say_to_the_pages_of_the_shop() {
     let Some(promtool) = on_path("promtool") else { return };
     let shop = Open::start().await;
     for path in ["/metrics", "/inventory/metrics", "/payments/metrics"] {
-        let page = shop.text(path, "text/plain").await;
+        // The numbers of the process come with the first tick, which is a thread's.
+        let page = shop.text_once(path, "text/plain", |page| page.contains("\nprocess_thread_count ")).await;
         let (code, said) = read_by(&promtool, &["check", "metrics"], &page).await;
         assert_eq!((code, &*said), (Some(0), ""), "{path}: {page}");
     }
@@ -45,14 +46,8 @@ async fn promtool_has_nothing_to_say_to_the_pages_of_the_shop() {
 async fn the_strict_parser_of_python_reads_the_page_of_the_shop() {
     let Some(python) = python_with("prometheus_client").await else { return };
     let shop = Open::start().await;
-    // The first tick is a thread's, which may not have come yet.
-    let page = loop {
-        let page = shop.text("/metrics", "application/openmetrics-text;version=1.0.0").await;
-        if page.contains("process_cpu_time_seconds") {
-            break page;
-        }
-        tokio::time::sleep(std::time::Duration::from_millis(100)).await;
-    };
+    let ticked = |page: &str| page.contains("process_cpu_time_seconds");
+    let page = shop.text_once("/metrics", "application/openmetrics-text;version=1.0.0", ticked).await;
     let (code, said) = read_by(&python, &["-c", STRICT], &page).await;
     assert_eq!(code, Some(0), "{said}");
     let samples: Vec<Value> = serde_json::from_str(&said).expect("JSON");
@@ -68,14 +63,9 @@ async fn the_summary_of_the_shop_counts_its_requests() {
     let routes: Value = serde_json::from_str(&routes).expect("JSON");
     assert!(routes["server"]["routes"].is_array(), "{routes}");
     // A V2 histogram, deflated and in base64, as HdrHistogram's tools read it; none before the first order was charged.
-    let charged = loop {
-        let page = shop.text("/payments/diagnostics/performance", "*/*").await;
-        let page: Value = serde_json::from_str(&page).expect("JSON");
-        if page["server"]["window"]["requests"] != 0 {
-            break page;
-        }
-        tokio::time::sleep(std::time::Duration::from_millis(100)).await;
-    };
+    let json = |page: &str| serde_json::from_str::<Value>(page).expect("JSON");
+    let has_charged = |page: &str| json(page)["server"]["window"]["requests"] != 0;
+    let charged = json(&shop.text_once("/payments/diagnostics/performance", "*/*", has_charged).await);
     let histogram = charged["server"]["window"]["hdr_v2"].as_str().unwrap_or_default();
     assert!(histogram.starts_with("HISTF"), "{charged}");
 }
@@ -83,14 +73,8 @@ async fn the_summary_of_the_shop_counts_its_requests() {
 #[tokio::test]
 async fn the_sizes_of_bodies_are_told_both_ways() {
     let shop = Open::start().await;
-    // The first order may not have come yet.
-    let page = loop {
-        let page = shop.text("/metrics", "text/plain").await;
-        if page.contains("http_server_request_body_size_bytes_count{") {
-            break page;
-        }
-        tokio::time::sleep(std::time::Duration::from_millis(100)).await;
-    };
+    let has_order = |page: &str| page.contains("http_server_request_body_size_bytes_count{");
+    let page = shop.text_once("/metrics", "text/plain", has_order).await;
     for name in ["request", "response"] {
         let sum = format!("http_server_{name}_body_size_bytes_sum{{");
         let of_orders = |line: &&str| line.starts_with(&sum) && line.contains("http_route=\"/orders\"");
@@ -103,14 +87,9 @@ async fn the_sizes_of_bodies_are_told_both_ways() {
 #[tokio::test]
 async fn circuits_and_retries_of_both_clients_are_among_the_metrics() {
     let shop = Open::start().await;
-    // The first requests may not have come yet.
-    let page = loop {
-        let page = shop.text("/metrics", "text/plain").await;
-        if page.contains("buttress_circuit_breaker_calls_total{") && page.contains("buttress_retry_budget_balance{") {
-            break page;
-        }
-        tokio::time::sleep(std::time::Duration::from_millis(100)).await;
-    };
+    let families = ["buttress_circuit_breaker_calls_total{", "buttress_retry_budget_balance{"];
+    let has_calls = |page: &str| families.iter().all(|family| page.contains(family));
+    let page = shop.text_once("/metrics", "text/plain", has_calls).await;
     let samples = |name: &str, labels: &[&str]| {
         let of_it = |line: &&str| line.starts_with(name) && labels.iter().all(|label| line.contains(label));
         page.lines().filter(of_it).count()

@@ -47,6 +47,23 @@ impl FineBuckets {
         this
     }
 
+    /// Adds what others of the same scale hold.
+    pub(super) fn merge(&mut self, other: &Self) {
+        self.zero_count += other.zero_count;
+        if other.counts.is_empty() {
+            return;
+        }
+        if self.counts.is_empty() {
+            self.offset = other.offset;
+        }
+        let offset = self.offset.min(other.offset);
+        let (before, at) = ((self.offset - offset) as usize, (other.offset - offset) as usize);
+        self.offset = offset;
+        self.counts.splice(0..0, std::iter::repeat_n(0, before));
+        self.counts.resize(self.counts.len().max(at + other.counts.len()), 0);
+        self.counts[at..].iter_mut().zip(&other.counts).for_each(|(count, more)| *count += more);
+    }
+
     /// How many values.
     pub fn count(&self) -> u64 {
         self.zero_count + self.counts.iter().sum::<u64>()
@@ -93,6 +110,20 @@ mod tests {
                 *count > 0 && seconds > above / (1.0 + Precision::DEFAULT.error()) && seconds <= up_to * (1.0 + 1e-9)
             });
             assert!(held, "{micros} µs in {fine:?}");
+        }
+    }
+    #[test]
+    fn merging_two_is_counting_both() {
+        let values: [&[u64]; 4] = [&[], &[0, 7, 7], &[1000, 2000], &[500, 1_000_000]];
+        let counted = |values: &[u64]| {
+            let counters = Counters::new(Precision::DEFAULT);
+            values.iter().for_each(|value| counters.record(Shard::mine(), *value));
+            FineBuckets::new(&counters, Measure::Time)
+        };
+        for (one, other) in values.iter().flat_map(|one| values.map(|other| (*one, other))) {
+            let mut merged = counted(one);
+            merged.merge(&counted(other));
+            assert_eq!(merged, counted(&[one, other].concat()));
         }
     }
 }

@@ -39,6 +39,8 @@ pub(super) struct Config {
     pub(super) requests: Arc<Requests>,
     scheme: Scheme,
     pub(super) known_methods: KnownMethods,
+    /// Whether hosts are told apart: by clients, and by servers that were told of some.
+    tells_hosts: bool,
     server_authority: Option<Arc<str>>,
     server_addresses: Arc<[String]>,
 }
@@ -60,6 +62,7 @@ impl RequestMetricsLayer {
             requests: Arc::clone(registry.requests(side)),
             scheme: Scheme::Http,
             known_methods: KnownMethods::default(),
+            tells_hosts: side == Side::Client,
             server_authority: None,
             server_addresses: Arc::default(),
         };
@@ -91,7 +94,9 @@ impl RequestMetricsLayer {
     /// callers choose what the `Host` header says.
     #[must_use]
     pub fn server_addresses<A: Into<String>>(mut self, addresses: impl IntoIterator<Item = A>) -> Self {
-        self.config.server_addresses = addresses.into_iter().map(Into::into).collect();
+        let Config { requests, server_addresses, tells_hosts, .. } = &mut self.config;
+        *server_addresses = addresses.into_iter().map(Into::into).collect();
+        *tells_hosts = requests.side() == Side::Client || !server_addresses.is_empty();
         self
     }
 
@@ -172,7 +177,7 @@ impl RequestMetricsProbe {
         if key.method == KnownMethod::OTHER {
             config.requests.note_unknown_method(head.method);
         }
-        config.requests.start(key.method, key.scheme);
+        config.requests.start_of(&key);
         let is_unknown = key.is_grpc && key.route == Interned::NONE;
         let unknown_rpc = is_unknown.then(|| rpc_method(head)).filter(|method| is_rpc_method(method)).map(Into::into);
         Self { config: Arc::clone(config), key, unknown_rpc, stream: None, upgrade: StreamKind::Upgrade }
@@ -241,13 +246,14 @@ impl Config {
             // What a proxy sends on may still carry the route by which it came.
             Side::Client => None,
         };
+        let scheme = self.scheme_of(head, present);
         Key {
             is_grpc,
             method: self.requests.method(head.method, &self.known_methods),
-            scheme: self.scheme_of(head, present),
+            scheme,
             version: head.version,
             route: route.unwrap_or(Interned::NONE),
-            host: self.host_of(head),
+            host: self.host_of(head, scheme),
             status: None,
             grpc_code: None,
             failure: Failure::None,
@@ -273,17 +279,16 @@ impl Config {
         forwarded.or_else(|| head.uri.scheme_str()).map_or(self.scheme, Scheme::of)
     }
 
-    fn host_of(&self, head: &RequestHead<'_>) -> Interned {
-        let is_server = self.requests.side() == Side::Server;
-        if is_server && self.server_addresses.is_empty() {
+    fn host_of(&self, head: &RequestHead<'_>, scheme: Scheme) -> Interned {
+        if !self.tells_hosts {
             return Interned::NONE;
         }
         let named = peer::authority(head.uri, head.headers.get(HOST));
         let Some(authority) = named.or(self.server_authority.as_deref()) else {
             return Interned::NONE;
         };
-        if !is_server {
-            return self.requests.host(authority);
+        if self.requests.side() == Side::Client {
+            return self.requests.host(&peer::canonical(authority, scheme.as_str()));
         }
         let (address, _) = peer::split_port(authority);
         match self.server_addresses.iter().find(|allowed| allowed.eq_ignore_ascii_case(address)) {

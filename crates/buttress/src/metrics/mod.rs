@@ -47,7 +47,7 @@
 //! | `http.server.response.body.size`, counted from the frames | as the duration |
 //! | `http.server.request.body.size`, with [`RequestBodySizeLayer`] | `http.request.method`, `http.route`, `url.scheme` |
 //! | `buttress.http.server.time_to_first_byte`, `buttress.http.server.response.body.duration` | `http.request.method`, `http.route` |
-//! | `buttress.http.server.requests` | `http.route`, `buttress.ending`, `buttress.outcome` |
+//! | `buttress.http.server.requests`; of clients not by server | `http.route`, `buttress.ending`, `buttress.outcome` |
 //! | `stream.*`, of server-sent events and (opened only, unless wrapped) of upgrades; see [`source::StreamMetrics`] | `stream.kind`, `http.route` |
 //!
 //! Every request has one ending (`complete`, `failed`, `body_failed`, `dropped_before_head`, `dropped_in_body`, `upgraded`,

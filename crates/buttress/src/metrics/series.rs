@@ -80,6 +80,21 @@ impl HistogramPoint {
     pub fn count(&self) -> u64 {
         self.counts.iter().sum()
     }
+
+    /// Adds what a series of the same buckets holds. Of two exemplars the later one stays.
+    pub(super) fn merge(&mut self, other: Self) {
+        self.counts.iter_mut().zip(other.counts).for_each(|(count, more)| *count += more);
+        self.sum += other.sum;
+        let when = |exemplar: &Option<Exemplar>| exemplar.map(|exemplar| exemplar.unix_nanos);
+        for (kept, exemplar) in self.exemplars.iter_mut().zip(other.exemplars) {
+            if when(&exemplar) > when(kept) {
+                *kept = exemplar;
+            }
+        }
+        if let (Some(fine), Some(more)) = (&mut self.fine, other.fine) {
+            fine.merge(&more);
+        }
+    }
 }
 
 impl<T: Default> HistogramSeries<T> {
@@ -214,5 +229,31 @@ impl<T: Default> Cells<T> {
             Some(count) => count,
             None => &self.more[bucket + 1 - self.first.len()],
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::context::{SpanId, TraceId};
+
+    #[test]
+    fn merging_adds_up_and_keeps_the_later_exemplar_of_each_bucket() {
+        let exemplar = |nth: u8| Exemplar {
+            trace_id: TraceId::from_bytes([nth; 16]).unwrap(),
+            span_id: SpanId::from_bytes([nth; 8]).unwrap(),
+            value: nth.into(),
+            unix_nanos: nth.into(),
+        };
+        let point = |counts: [u64; 3], sum, exemplars: [Option<u8>; 3]| HistogramPoint {
+            bounds: Arc::new([1.0, 2.0]),
+            counts: counts.to_vec(),
+            sum,
+            exemplars: exemplars.map(|nth| nth.map(exemplar)).to_vec(),
+            fine: None,
+        };
+        let mut merged = point([1, 0, 2], 5.5, [Some(1), Some(4), None]);
+        merged.merge(point([3, 4, 0], 7.0, [Some(2), Some(3), Some(5)]));
+        assert_eq!(merged, point([4, 4, 2], 12.5, [Some(2), Some(4), Some(5)]));
     }
 }

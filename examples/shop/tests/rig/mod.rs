@@ -3,6 +3,7 @@
 #![allow(dead_code, reason = "each test program uses a part of it")]
 
 use std::process::Stdio;
+use std::time::Duration;
 
 pub(crate) use buttress_tests::peers::PATIENCE;
 use bytes::Bytes;
@@ -13,7 +14,7 @@ use hyper_util::rt::TokioExecutor;
 use serde_json::Value;
 use tokio::io::{AsyncBufReadExt, BufReader, Lines};
 use tokio::process::{Child, ChildStdout, Command};
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
 /// The program with these arguments, on a free port.
 pub(crate) fn shop(args: &[&str]) -> Command {
@@ -54,6 +55,22 @@ impl Open {
         let (head, body) = self.send(request, "").await;
         assert_eq!(head.status, StatusCode::OK, "{path}");
         String::from_utf8(body.into()).expect("text")
+    }
+
+    /// The same as soon as it is as it should be.
+    ///
+    /// Another process, with customers and a ticking thread of its own: there is nothing here to wait on.
+    pub(crate) async fn text_once(&self, path: &str, accept: &str, is_so: impl Fn(&str) -> bool) -> String {
+        let asked = async {
+            loop {
+                let page = self.text(path, accept).await;
+                if is_so(&page) {
+                    return page;
+                }
+                sleep(Duration::from_millis(100)).await;
+            }
+        };
+        timeout(PATIENCE, asked).await.unwrap_or_else(|_| panic!("{path} was never as it should be"))
     }
 
     async fn ask(&self, request: http::request::Builder, body: &'static str) -> (http::response::Parts, Value) {

@@ -77,10 +77,6 @@ pub(super) fn family(name: &str, unit: &str, kind: Kind) -> Name {
     }
     // What follows brings an underscore of its own.
     strip_end(&mut base, "_");
-    // Prometheus keeps this ending for histograms, and its lint says so: `process.thread.count` is `process_threads`.
-    if kind != Kind::Histogram && strip_end(&mut base, "_count") {
-        base.push('s');
-    }
     Name { base, unit }
 }
 
@@ -169,11 +165,10 @@ fn push_clean(out: &mut String, name: &str, colons: bool) {
     }
 }
 
-/// Takes the end off, unless it is all there is; says whether it did.
-fn strip_end(name: &mut String, end: &str) -> bool {
+/// Takes the end off, unless it is all there is.
+fn strip_end(name: &mut String, end: &str) {
     let before = name.strip_suffix(end).map(str::len).filter(|before| *before > 0);
     name.truncate(before.unwrap_or(name.len()));
-    before.is_some()
 }
 
 #[cfg(test)]
@@ -199,7 +194,7 @@ mod tests {
             ("load", "%", Kind::Gauge, "load_percent"),
             ("cache", "TiBy", Kind::Gauge, "cache_tebibytes"),
             ("share", "1", Kind::Counter, "share"),
-            ("process.thread.count", "{thread}", Kind::UpDownCounter, "process_threads"),
+            ("process.thread.count", "{thread}", Kind::UpDownCounter, "process_thread_count"),
             ("batch.count", "", Kind::Histogram, "batch_count"),
             ("weight", "short ton", Kind::Gauge, "weight_short_ton"),
         ];

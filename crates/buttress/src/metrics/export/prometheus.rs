@@ -15,6 +15,9 @@ pub(super) enum Dialect {
     OpenMetrics,
 }
 
+/// Endings of the samples of histograms and summaries.
+const RESERVED: [&str; 3] = ["_bucket", "_count", "_sum"];
+
 pub(super) fn page(families: &Families<'_>, dialect: Dialect) -> String {
     // A page of histograms holds half a kilobyte a series and more; doubling a few times is cheaper than a second walk.
     let series: usize = families.all.values().map(|family| family.series.len()).sum();
@@ -63,6 +66,8 @@ impl Writer {
         let suffix = family.shape.suffix();
         let kind = match family.shape {
             Shape::Counter => "counter",
+            // `process.thread.count`: Prometheus' lint has nothing against the name where no kind is told.
+            Shape::Gauge if RESERVED.iter().any(|end| base.ends_with(end)) => "untyped",
             Shape::Gauge | Shape::Info => "gauge",
             Shape::Histogram => "histogram",
         };

@@ -1,5 +1,6 @@
 //! From the series of requests to families with the names of OpenTelemetry's conventions.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::super::instrument::Kind;
@@ -7,10 +8,8 @@ use super::super::labels::Label;
 use super::super::measure::Measure;
 use super::super::series::HistogramSeries;
 use super::super::snapshot::{FamilySnapshot, Overflowed, Point, SeriesSnapshot};
-use super::{Ended, Failure, Interned, Key, Requests, Side};
+use super::{Beginning, Ended, Failure, Interned, Key, Requests, Scheme, Side};
 use crate::observe::peer;
-
-const SERVER_PORT: &str = "server.port";
 
 /// The names of one side.
 struct Names {
@@ -58,12 +57,7 @@ impl Side {
 impl Requests {
     /// The attributes of the conventions.
     pub(super) fn labels(&self, key: &Key) -> Arc<[Label]> {
-        let mut labels = self.method_labels(key).to_vec();
-        let has_port = labels.iter().any(|label| label.key == SERVER_PORT);
-        if key.host != Interned::NONE && self.side == Side::Client && !has_port {
-            let port = peer::default_port(key.scheme.as_str());
-            labels.extend(port.map(|port| Label::new(SERVER_PORT, i64::from(port))));
-        }
+        let mut labels = self.route_labels(key, Some(key.scheme));
         let mut push = |name: &'static str, value: Option<String>| {
             labels.extend(value.map(|value| Label::new(name, value)));
         };
@@ -84,7 +78,7 @@ impl Requests {
     }
 
     pub(super) fn request_labels(&self, key: &Key) -> Arc<[Label]> {
-        let mut labels = self.method_labels(key).to_vec();
+        let mut labels = self.route_labels(key, Some(key.scheme));
         if !key.is_grpc {
             labels.push(Label::new("url.scheme", key.scheme.as_str()));
         }
@@ -92,6 +86,17 @@ impl Requests {
     }
 
     pub(super) fn method_labels(&self, key: &Key) -> Arc<[Label]> {
+        self.route_labels(key, None).into()
+    }
+
+    /// Of a request that has begun.
+    pub(super) fn beginning_labels(&self, began: Beginning) -> Arc<[Label]> {
+        let method = Label::new("http.request.method", self.method_text(began.method));
+        let scheme = Label::new("url.scheme", began.scheme.as_str());
+        [method, scheme].into_iter().chain(self.host_labels(began.host, Some(began.scheme))).collect()
+    }
+
+    fn route_labels(&self, key: &Key, scheme: Option<Scheme>) -> Vec<Label> {
         let mut labels = Vec::new();
         let route = self.template(key).map(|route| route.to_string());
         if key.is_grpc {
@@ -101,12 +106,21 @@ impl Requests {
             labels.push(Label::new("http.request.method", self.method_text(key.method)));
             labels.extend(route.map(|route| Label::new("http.route", route)));
         }
-        if let Some(host) = self.hosts.text(key.host) {
-            let (address, port) = peer::split_port(&host);
-            labels.push(Label::new("server.address", address.to_owned()));
-            labels.extend(port.map(|port| Label::new(SERVER_PORT, i64::from(port))));
-        }
-        labels.into()
+        labels.extend(self.host_labels(key.host, scheme));
+        labels
+    }
+
+    /// A client that names no port means that of the scheme. Those that are not told apart have any.
+    fn host_labels(&self, host: Interned, scheme: Option<Scheme>) -> Vec<Label> {
+        let is_other = host == Interned::OTHER;
+        let Some(host) = self.hosts.text(host) else {
+            return Vec::new();
+        };
+        let (address, port) = peer::split_port(&host);
+        let scheme = scheme.filter(|_| self.side == Side::Client && !is_other);
+        let usual = || peer::default_port(scheme?.as_str());
+        let port = port.or_else(usual).map(|port| Label::new("server.port", i64::from(port)));
+        [Label::new("server.address", address.to_owned())].into_iter().chain(port).collect()
     }
 }
 
@@ -132,7 +146,9 @@ pub(super) fn families(requests: &Requests) -> Vec<FamilySnapshot> {
 }
 
 pub(super) fn overflowed(requests: &Requests) -> Vec<Overflowed> {
-    let name = requests.side.names().duration.into();
+    let Names { duration, active, .. } = *requests.side.names();
+    let of_hosts = Overflowed::of(&active.into(), "", &requests.hosts_overflow);
+    let name = duration.into();
     [
         ("http.route", &requests.routes.overflow),
         ("rpc.method", &requests.rpc_methods.overflow),
@@ -143,6 +159,7 @@ pub(super) fn overflowed(requests: &Requests) -> Vec<Overflowed> {
     ]
     .into_iter()
     .filter_map(|(label, overflow)| Overflowed::of(&name, label, overflow))
+    .chain(of_hosts)
     .collect()
 }
 
@@ -151,8 +168,8 @@ fn exchanges(requests: &Requests, name: &'static str, is_grpc: bool) -> FamilySn
     let series = requests
         .exchange_series()
         .filter(|series| series.by_method.route.is_grpc == is_grpc)
-        .filter_map(|series| histogram(&series.labels, &series.duration, &bounds, Measure::Time))
-        .collect();
+        .filter_map(|series| histogram(&series.labels, &series.duration, &bounds, Measure::Time));
+    let series = if is_grpc { merged(series) } else { series.collect() };
     let what = match (requests.side, is_grpc) {
         (Side::Server, false) => "Duration of HTTP server requests",
         (Side::Client, false) => "Duration of HTTP client requests",
@@ -191,14 +208,28 @@ fn by_method(
     family(name, description, "s", Kind::Histogram, series)
 }
 
+/// Calls of gRPC may differ in what their labels do not tell: HTTP's version and scheme.
+fn merged(series: impl Iterator<Item = SeriesSnapshot>) -> Vec<SeriesSnapshot> {
+    let (mut merged, mut places) = (Vec::<SeriesSnapshot>::new(), HashMap::new());
+    for series in series {
+        let place = *places.entry(Arc::clone(&series.labels)).or_insert(merged.len());
+        match (merged.get_mut(place).map(|series| &mut series.point), series.point) {
+            (Some(Point::Histogram(kept)), Point::Histogram(more)) => kept.merge(more),
+            (_, point) => merged.push(SeriesSnapshot { labels: series.labels, point }),
+        }
+    }
+    merged
+}
+
 fn active(requests: &Requests, ended: &Ended, name: &'static str) -> FamilySnapshot {
+    let of_hosts = requests.active_by_host(ended).map(|(count, active)| (Arc::clone(&count.labels), active));
     let series = requests
         .active(ended)
         .map(|(method, scheme, active)| {
-            let method = Label::new("http.request.method", requests.method_text(method));
-            let labels = Arc::new([method, Label::new("url.scheme", scheme.as_str())]);
-            SeriesSnapshot { labels, point: Point::Int(active as i64) }
+            (requests.beginning_labels(Beginning { method, scheme, host: Interned::NONE }), active)
         })
+        .chain(of_hosts)
+        .map(|(labels, active)| SeriesSnapshot { labels, point: Point::Int(active as i64) })
         .collect();
     family(name, "Requests under way, until the last byte of the answer", "{request}", Kind::UpDownCounter, series)
 }

@@ -2,7 +2,8 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use super::{ExchangeSeries, KnownMethod, Requests, RouteSeries, Scheme};
+use super::hosts::{Count, Hosts};
+use super::{Beginning, ExchangeSeries, Interned, KnownMethod, Requests, RouteSeries, Scheme};
 use crate::classify::{Ending, Outcome};
 use crate::shard::{self, Shard};
 
@@ -39,21 +40,32 @@ type Counts = [[u64; OUTCOMES.len()]; ENDINGS.len()];
 /// Everything that had ended when it was read. What began is to be read after it: then nobody has ended who has not begun.
 pub(in crate::metrics) struct Ended {
     by_request: Box<[[u64; Scheme::ALL.len()]; KnownMethod::MOST]>,
+    /// Where hosts are told apart, by the [place](Count::place) that a count has.
+    by_host: Vec<u64>,
     by_route: Vec<Counts>,
 }
 
 impl Requests {
     pub(in crate::metrics) fn ended(&self) -> Ended {
-        let mut ended = Ended { by_request: Box::new([[0; 3]; KnownMethod::MOST]), by_route: Vec::new() };
+        let by_request = Box::new([[0; 3]; KnownMethod::MOST]);
+        let mut ended = Ended { by_request, by_host: Vec::new(), by_route: Vec::new() };
         for (method, scheme) in each_request() {
             let words = self.ended_beyond.words(method, scheme);
             ended.by_request[method.index()][scheme as usize] = words.map(|word| word.load(Ordering::Acquire)).sum();
         }
-        self.exchange_series().for_each(|series| ended.add(series));
+        self.hosts_began.iter().for_each(|count| ended.add_at(count, count.ended_beyond()));
+        self.exchange_series().for_each(|series| ended.add(series, &self.hosts_began));
         ended
     }
 
-    /// Requests under way by method and scheme, where there ever was one, if so many have ended.
+    /// Requests whose host is told, under way, where there ever was one, if so many have ended.
+    pub(super) fn active_by_host(&self, ended: &Ended) -> impl Iterator<Item = (&Count, u64)> {
+        // One that is newer than what has ended has none that did.
+        let ended = |count: &Count| ended.by_host.get(count.place()).copied().unwrap_or_default();
+        self.hosts_began.iter().filter_map(move |count| Some((count, count.under_way(ended(count))?)))
+    }
+
+    /// As [`active_by_host`](Self::active_by_host), of all others, by method and scheme.
     pub(super) fn active(&self, ended: &Ended) -> impl Iterator<Item = (KnownMethod, Scheme, u64)> {
         each_request().filter_map(|(method, scheme)| {
             let ended = ended.by_request[method.index()][scheme as usize];
@@ -63,7 +75,7 @@ impl Requests {
 }
 
 impl Ended {
-    fn add(&mut self, series: &ExchangeSeries) {
+    fn add(&mut self, series: &ExchangeSeries, hosts: &Hosts) {
         let nth = series.route.nth;
         if self.by_route.len() <= nth {
             self.by_route.resize(nth + 1, Counts::default());
@@ -77,9 +89,20 @@ impl Ended {
                 all += ended;
             }
         }
-        if let Some((method, scheme)) = series.request {
-            self.by_request[method.index()][scheme as usize] += all;
+        match series.began {
+            None => {}
+            Some(Beginning { method, scheme, host: Interned::NONE }) => {
+                self.by_request[method.index()][scheme as usize] += all;
+            }
+            Some(began) => self.add_at(hosts.find(began), all),
         }
+    }
+
+    fn add_at(&mut self, count: &Count, ended: u64) {
+        if self.by_host.len() <= count.place() {
+            self.by_host.resize(count.place() + 1, 0);
+        }
+        self.by_host[count.place()] += ended;
     }
 
     /// Every ending that came about on a route, with how often.

@@ -7,8 +7,8 @@ use super::super::config::MetricsConfig;
 use super::super::labels::Label;
 use super::super::measure::Measure;
 use super::super::series::HistogramSeries;
+use super::Beginning;
 use super::ended::Endings;
-use super::{KnownMethod, Scheme};
 use crate::classify::{Ending, Outcome};
 use crate::context::TraceContext;
 use crate::observe::{End, Exchange};
@@ -18,8 +18,8 @@ use crate::window::SlidingWindow;
 /// Of requests that agree in every label.
 pub(in crate::metrics) struct ExchangeSeries {
     pub(super) labels: Arc<[Label]>,
-    /// The method and the scheme, unless it holds what did not fit.
-    pub(super) request: Option<(KnownMethod, Scheme)>,
+    /// How all of them began, unless it holds what did not fit.
+    pub(super) began: Option<Beginning>,
     /// How they ended is counted beside it, so that a request looks for one place of its thread and not for two.
     pub(super) duration: HistogramSeries<Endings>,
     pub(super) body_size: HistogramSeries,
@@ -55,14 +55,14 @@ pub(in crate::metrics) struct RouteSeries {
 impl ExchangeSeries {
     pub(super) fn new(
         labels: Arc<[Label]>,
-        request: Option<(KnownMethod, Scheme)>,
+        began: Option<Beginning>,
         by_method: Arc<MethodSeries>,
         config: &MetricsConfig,
     ) -> Self {
         let native = config.native_precision();
         Self {
             labels,
-            request,
+            began,
             duration: HistogramSeries::new(config.duration_buckets.clone(), native, None),
             body_size: HistogramSeries::new(config.size_buckets.clone(), None, None),
             route: Arc::clone(&by_method.route),
@@ -86,7 +86,7 @@ impl ExchangeSeries {
     #[inline]
     pub(super) fn end_own(&self, own: Own, took: u64, ending: Ending, outcome: Outcome) -> Option<()> {
         let micros = took / 1000;
-        self.request?;
+        self.began?;
         let window = self.route.window.find(own, micros)?;
         let endings = self.duration.find(own)?.count(took);
         window.count(micros, outcome.is_error());
@@ -98,7 +98,7 @@ impl ExchangeSeries {
     /// counted where something is not there yet.
     #[inline]
     pub(super) fn end_whole_own(&self, own: Own, end: &End<'_>) -> Option<()> {
-        self.request?;
+        self.began?;
         let Exchange { started, head_at, .. } = end.exchange;
         let first_byte = nanos((*head_at)?.saturating_duration_since(*started));
         let took = nanos(end.at.saturating_duration_since(*started));

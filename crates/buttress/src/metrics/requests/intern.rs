@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::super::labels::LONGEST_VALUE;
 use super::super::overflow::Overflow;
 use super::super::table::{Table, hash_of};
+use crate::observe::methods::OTHER;
 
 /// The number of a text. 0 is none, 1 is `_OTHER`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,11 +32,14 @@ impl Interner {
         self.texts.find(hash_of(text), |known| **known == *text).copied()
     }
 
-    /// `_OTHER` when there are too many, or when it is longer than any label should be.
+    /// `_OTHER` when there are too many, when it is longer than any label should be, or when it says so itself.
     pub(in crate::metrics) fn intern(&self, text: &str) -> Interned {
         let (hash, is) = (hash_of(text), |known: &Arc<str>| **known == *text);
         if let Some(known) = self.texts.find(hash, is) {
             return *known;
+        }
+        if text == OTHER {
+            return Interned::OTHER;
         }
         let make = |nth| (text.into(), Interned((Interned::FIRST + nth) as u16));
         let fits = text.len() <= LONGEST_VALUE;
@@ -52,7 +56,7 @@ impl Interner {
     pub(in crate::metrics) fn text(&self, interned: Interned) -> Option<Arc<str>> {
         match interned {
             Interned::NONE => None,
-            Interned::OTHER => Some("_OTHER".into()),
+            Interned::OTHER => Some(OTHER.into()),
             _ => self.texts.iter().find(|(_, known)| **known == interned).map(|(text, _)| Arc::clone(text)),
         }
     }

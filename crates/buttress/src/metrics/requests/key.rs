@@ -8,6 +8,7 @@ use crate::observe::methods::OTHER;
 use crate::observe::protocol::{METHODS, version_text};
 
 const BITS_OF_METHOD: u32 = 6;
+const BITS_OF_FAILURE: u32 = 10;
 
 /// A method of [`METHODS`], `_OTHER`, or the number of one that a layer was told of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -99,7 +100,26 @@ pub(in crate::metrics) struct Key {
     pub(in crate::metrics) failure: Failure,
 }
 
+/// What is known of a request when it begins, and is the same when it ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::metrics) struct Beginning {
+    pub(in crate::metrics) method: KnownMethod,
+    pub(in crate::metrics) scheme: Scheme,
+    pub(in crate::metrics) host: Interned,
+}
+
+impl Beginning {
+    pub(super) fn packed(self) -> u64 {
+        u64::from(self.host.0) << 16 | u64::from(self.method.0) << 8 | self.scheme as u64
+    }
+}
+
 impl Key {
+    #[inline]
+    pub(in crate::metrics) fn beginning(&self) -> Beginning {
+        Beginning { method: self.method, scheme: self.scheme, host: self.host }
+    }
+
     /// One bit for gRPC, six for the method, two for the scheme, three for the version, ten for the status, ten for the
     /// failure, sixteen each for route and host: 64.
     #[inline]
@@ -128,7 +148,7 @@ impl Key {
             (2, self.scheme as u64),
             (3, version),
             (10, status),
-            (10, failure),
+            (BITS_OF_FAILURE, failure),
             (16, self.route.0.into()),
             (16, self.host.0.into()),
         ]
@@ -151,6 +171,9 @@ impl Key {
 }
 
 impl Failure {
+    /// Besides none, a status and the name that stands for all others.
+    pub(super) const MOST_NAMES: usize = (1 << BITS_OF_FAILURE) - 3;
+
     pub(in crate::metrics) fn of(error_type: Option<ErrorType>, intern: impl FnOnce(&'static str) -> Interned) -> Self {
         match error_type {
             None => Self::None,

@@ -5,12 +5,13 @@
 //! | `key` | what tells series apart, packed into one word |
 //! | `intern` | routes, hosts and names of errors as bounded numbers |
 //! | `exchange` | the series that the end of a request is recorded into |
-//! | `tally`, `ended` | what has begun, and how it ended |
+//! | `tally`, `hosts`, `ended` | what has begun, of each host too, and how it ended |
 //! | `collect` | from the series to families of the conventions |
 
 mod collect;
 mod ended;
 mod exchange;
+mod hosts;
 mod intern;
 mod key;
 mod tally;
@@ -41,9 +42,10 @@ pub(super) use ended::Ended;
 use ended::Endings;
 pub(super) use exchange::{ExchangeSeries, RouteSeries};
 use exchange::{MethodSeries, RequestBodySeries};
+use hosts::Hosts;
 pub(super) use intern::Interned;
 use intern::Interner;
-pub(super) use key::{Failure, Key, KnownMethod, Scheme};
+pub(super) use key::{Beginning, Failure, Key, KnownMethod, Scheme};
 use tally::Tally;
 
 /// Whose requests they are.
@@ -57,6 +59,7 @@ pub(super) enum Side {
 
 /// Names of errors that are told apart: they are types of the program's.
 const MAX_ERRORS: usize = 200;
+const _: () = assert!(Failure::MOST_NAMES >= MAX_ERRORS, "each has a number of its own");
 
 /// Everything that is counted of requests on one side.
 pub(super) struct Requests {
@@ -70,9 +73,13 @@ pub(super) struct Requests {
     /// Those that no convention knows, and the program does.
     methods: Interner,
     unknown_methods: Overflow,
+    /// Those whose host is not told.
     started: Tally,
     /// Those among them whose end was counted in [`beyond`](Self::beyond).
     ended_beyond: Tally,
+    /// As both, of the others.
+    hosts_began: Hosts,
+    hosts_overflow: Overflow,
     exchanges: Table<u64, Arc<ExchangeSeries>>,
     by_method: Table<u64, Arc<MethodSeries>>,
     by_route: Table<u64, Arc<RouteSeries>>,
@@ -104,6 +111,8 @@ impl Requests {
             unknown_methods: Overflow::default(),
             started: Tally::new(),
             ended_beyond: Tally::new(),
+            hosts_began: Hosts::new(max_series),
+            hosts_overflow: Overflow::default(),
             exchanges: Table::new(max_series),
             by_method: Table::new(max_series),
             by_route: Table::new(2 * max_routes + 4),
@@ -206,7 +215,7 @@ impl Requests {
             series.record(shard, took, exemplar, end.outcome.is_error())
         };
         let end = RouteEnd { ending: end.how.ending(), outcome: end.outcome };
-        self.count_end(shard, key.method, key.scheme, series, endings, end);
+        self.count_end(shard, key.beginning(), series, endings, end);
     }
 
     /// As [`end`](Self::end), of a request that nobody watched; its trace is the current one.
@@ -225,22 +234,15 @@ impl Requests {
         let trace = context::sampled_trace();
         let exemplar = trace.as_ref().map(|trace| (trace, clock::unix_nanos(clock::now())));
         let endings = series.record(shard, took, exemplar, end.outcome.is_error());
-        self.count_end(shard, method, Scheme::Http, series, endings, end);
+        let began = Beginning { method, scheme: Scheme::Http, host: Interned::NONE };
+        self.count_end(shard, began, series, endings, end);
     }
 
     /// Last: a request that is no longer active has been recorded.
-    fn count_end(
-        &self,
-        shard: Shard,
-        method: KnownMethod,
-        scheme: Scheme,
-        series: &ExchangeSeries,
-        endings: &Endings,
-        end: RouteEnd,
-    ) {
+    fn count_end(&self, shard: Shard, began: Beginning, series: &ExchangeSeries, endings: &Endings, end: RouteEnd) {
         endings.count(shard, end.ending, end.outcome);
-        if series.request.is_none() {
-            self.ended_beyond.count(shard, method, scheme);
+        if series.began.is_none() {
+            self.end_beyond(shard, began);
         }
     }
 
@@ -271,8 +273,7 @@ impl Requests {
     }
 
     fn new_exchange(&self, key: &Key) -> ExchangeSeries {
-        let request = Some((key.method, key.scheme));
-        ExchangeSeries::new(self.labels(key), request, self.by_method(key), &self.config)
+        ExchangeSeries::new(self.labels(key), Some(key.beginning()), self.by_method(key), &self.config)
     }
 
     /// There are as many series as there may be.
@@ -337,7 +338,8 @@ impl Requests {
     }
 
     pub(super) fn active_count(&self, ended: &Ended) -> u64 {
-        self.active(ended).map(|(_, _, count)| count).sum()
+        let of_hosts = self.active_by_host(ended).map(|(_, count)| count);
+        self.active(ended).map(|(_, _, count)| count).chain(of_hosts).sum()
     }
 
     /// Every route that was ever asked for, unmatched requests among them as one.
