@@ -193,3 +193,37 @@ fn attributes(labels: &[Label]) -> Vec<KeyValue> {
     };
     labels.iter().map(attribute).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use buttress::metrics::Registry;
+
+    use super::*;
+
+    #[test]
+    fn no_period_ends_before_it_began_although_the_wall_clock_is_set_back() {
+        let delta = |name: &str| name.ends_with("TEMPORALITY_PREFERENCE").then(|| "delta".to_owned());
+        let form = Form::new(&Settings::read("test", delta).unwrap());
+        let registry = Registry::new();
+        let orders = registry.counter("orders").with(());
+        let took = registry.timer("took").with(());
+        let base = registry.snapshot();
+        orders.add(1);
+        took.record(std::time::Duration::from_millis(1));
+        let mut snapshot = registry.snapshot();
+        snapshot.unix_nanos = base.unix_nanos - 1_000;
+        let request = form.request(&snapshot, Some(&base)).unwrap();
+        let metrics = request.resource_metrics[0].scope_metrics[0].metrics.iter();
+        let periods = metrics.filter_map(|metric| match metric.data.as_ref().unwrap() {
+            metric::Data::Sum(sum) => {
+                Some((sum.data_points[0].start_time_unix_nano, sum.data_points[0].time_unix_nano))
+            }
+            metric::Data::Histogram(histogram) => {
+                let point = &histogram.data_points[0];
+                Some((point.start_time_unix_nano, point.time_unix_nano))
+            }
+            _ => None,
+        });
+        assert_eq!(Vec::from_iter(periods), [(snapshot.unix_nanos, snapshot.unix_nanos); 2]);
+    }
+}
