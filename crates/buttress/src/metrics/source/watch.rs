@@ -38,6 +38,8 @@ pub(super) struct Watch {
     own_lag: Timer,
     /// Whether the runtime has timers; unknown until the first has fired or failed.
     has_timers: Option<bool>,
+    /// Whether the task that was asked last sets the timer; an earlier one may still wait for its own.
+    is_one_task: bool,
     /// Whether the runtime's clock is the real one, as of its latest answer.
     is_real_time: bool,
     workers: Vec<Watched>,
@@ -76,6 +78,7 @@ impl Watch {
             timer_lag: delays(registry, "buttress.runtime.timer_lag", "How late timers of the runtime fire"),
             own_lag: delays(registry, "buttress.runtime.monitor_lag", "How late the thread that watches is itself"),
             has_timers: None,
+            is_one_task: false,
             is_real_time: false,
             workers,
             gauges: Gauges::new(registry, now),
@@ -174,6 +177,7 @@ impl Watch {
         // In paused time a timer would be what the time leaps to.
         let sets_timer = self.has_timers != Some(false) && self.is_real_time && !self.timer.is_waiting();
         let timer = sets_timer.then(|| (now + TIMER, self.timer.ask(now, now + TIMER + COARSENESS)));
+        self.is_one_task = sets_timer;
         self.runtime.spawn(answer(polled, timer));
     }
 
@@ -186,7 +190,11 @@ impl Watch {
             watched.utilization.set(if passed > 0.0 { (more / passed).min(1.0) } else { 0.0 });
             watched.busy_before = busy;
         }
-        let own = usize::from(self.injection.is_waiting() || self.timer.is_waiting());
+        let own = match (self.injection.is_waiting(), self.timer.is_waiting()) {
+            (true, true) if !self.is_one_task => 2,
+            (false, false) => 0,
+            _ => 1,
+        };
         self.gauges.workers.set(self.workers.len() as f64);
         self.gauges.stuck_workers.set(self.shared.stuck_workers.load(Ordering::Relaxed) as f64);
         self.gauges.alive_tasks.set(self.metrics.num_alive_tasks().saturating_sub(own) as f64);
