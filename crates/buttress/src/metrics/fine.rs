@@ -112,6 +112,7 @@ mod tests {
             assert!(held, "{micros} µs in {fine:?}");
         }
     }
+
     #[test]
     fn merging_two_is_counting_both() {
         let values: [&[u64]; 4] = [&[], &[0, 7, 7], &[1000, 2000], &[500, 1_000_000]];
