@@ -98,8 +98,8 @@ fn is_between_words(c: char) -> bool {
 /// Of a key in lower case, without what stands between its words.
 fn is_secret(plain: &[u8]) -> bool {
     let contains = |part: &str| plain.windows(part.len()).any(|window| window == part.as_bytes());
-    let short_enough = CONTAINED.iter().take_while(|part| part.len() <= plain.len());
-    EXACT.iter().any(|name| name.as_bytes() == plain) || short_enough.into_iter().any(|part| contains(part))
+    let mut short_enough = CONTAINED.iter().take_while(|part| part.len() <= plain.len());
+    EXACT.iter().any(|name| name.as_bytes() == plain) || short_enough.any(|part| contains(part))
 }
 
 /// Whether this header can hold a secret: `authorization`, cookies, and every name that is a sensitive key, such as
@@ -298,6 +298,14 @@ mod tests {
         {
             let key = format!("{first}{second}{third}");
             assert_eq!(is_sensitive_key(&key), is_sensitive_when_decoded(&key), "{key}");
+        }
+    }
+
+    #[test]
+    fn the_shortest_parts_come_first_and_each_is_found_alone_and_within() {
+        assert!(CONTAINED.is_sorted_by_key(|part| part.len()));
+        for part in CONTAINED {
+            assert!(is_sensitive_key(part) && is_sensitive_key(&format!("my-{part}s")), "{part}");
         }
     }
 
