@@ -1,6 +1,8 @@
 //! The task-local: set while a scope runs, put back however it ends.
 
-use std::cell::{Cell, RefCell};
+#[cfg(all(feature = "trace", feature = "retry"))]
+use std::cell::Cell;
+use std::cell::RefCell;
 use std::future::Future;
 use std::mem::ManuallyDrop;
 use std::pin::Pin;
@@ -18,8 +20,6 @@ thread_local! {
     /// Never dropped: what is swapped in is swapped out again before its thread ends. So there is nothing to register and no
     /// state to ask for, and threads that end may still log and drop requests.
     static CURRENT: ManuallyDrop<RefCell<Option<Context>>> = const { ManuallyDrop::new(RefCell::new(None)) };
-    /// Whether the current context is sampled.
-    static SAMPLED: Cell<bool> = const { Cell::new(false) };
 }
 
 #[cfg(all(feature = "trace", feature = "retry"))]
@@ -50,7 +50,6 @@ pub(crate) fn tell_sampled(decided: &Context) {
             return;
         };
         current.trace.flags = decided.trace.flags;
-        SAMPLED.set(current.is_sampled());
     });
 }
 
@@ -75,19 +74,14 @@ pub(super) fn peek<R>(look: impl FnOnce(Option<&Context>) -> R) -> R {
 #[cfg(feature = "metrics")]
 #[inline]
 pub(crate) fn sampled_trace() -> Option<TraceContext> {
-    if is_sampled() { trace_if_sampled() } else { None }
+    peek(|current| current.filter(|context| context.is_sampled()).map(Context::trace))
 }
 
 /// Whether the current context is sampled.
 #[cfg(feature = "metrics")]
 #[inline]
 pub(crate) fn is_sampled() -> bool {
-    SAMPLED.get()
-}
-
-#[cfg(feature = "metrics")]
-fn trace_if_sampled() -> Option<TraceContext> {
-    peek(|current| current.filter(|context| context.is_sampled()).map(Context::trace))
+    peek(|current| current.is_some_and(Context::is_sampled))
 }
 
 /// Runs `work` with the context of `slot` as the current one, and leaves the slot as it was.
@@ -166,7 +160,6 @@ fn swap(slot: &mut Option<Context>) {
             return;
         };
         std::mem::swap(&mut *current, slot);
-        SAMPLED.set(current.as_ref().is_some_and(Context::is_sampled));
     });
 }
 
