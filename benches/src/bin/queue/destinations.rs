@@ -20,7 +20,7 @@ const DESTINATIONS: usize = 10;
 const EVENTS: usize = 1_000;
 const ROUNDS: usize = 3;
 /// Between two events of a destination.
-const EVERY: Duration = Duration::from_millis(10);
+const EVERY: Duration = Duration::from_millis(20);
 /// How long a destination takes to answer.
 const ANSWER: Duration = Duration::from_millis(5);
 /// How long the sender waits for an answer.
