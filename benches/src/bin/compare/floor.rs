@@ -7,6 +7,7 @@
 #[cfg(feature = "http")]
 mod export;
 mod part;
+mod promised;
 mod service;
 
 use std::sync::Arc;
@@ -17,9 +18,13 @@ use crate::case::Case;
 use crate::requests::{Kind, bare};
 pub use service::{Floor, Shared};
 
+use promised::Promised;
+
 use part::{BREAKER, ECHO, INJECT, METRICS, PROPAGATE, RETRY, TRACE};
 
 const FLOOR: &str = "floor";
+/// The floor with what is promised besides.
+const PROMISED: &str = "floor, all promised";
 pub const SERVER: u8 = PROPAGATE | ECHO | TRACE | METRICS;
 const STACK: u8 = SERVER | BREAKER | RETRY;
 const CLIENT: u8 = TRACE | METRICS | BREAKER | RETRY | INJECT;
@@ -43,10 +48,14 @@ pub fn cases() -> Vec<Case> {
         Case::new("trace.unsampled", FLOOR, Unsampled, of::<{ PROPAGATE | ECHO | TRACE }>),
         Case::new("trace.sampled", FLOOR, Sampled, of::<{ PROPAGATE | ECHO | TRACE }>),
         Case::new("trace.10pct", FLOOR, Tenth, of::<{ PROPAGATE | ECHO | TRACE }>),
+        Case::new("server.unsampled", PROMISED, Unsampled, promised::<{ PROPAGATE | ECHO | METRICS }>),
         Case::new("propagate", FLOOR, Unsampled, of::<{ PROPAGATE | ECHO }>),
+        Case::new("propagate", PROMISED, Unsampled, promised::<{ PROPAGATE | ECHO }>),
         Case::new("propagate.silent", FLOOR, Unsampled, of::<PROPAGATE>),
         Case::new("metrics", FLOOR, Unsampled, of::<METRICS>),
+        Case::new("metrics", PROMISED, Unsampled, promised::<METRICS>),
         Case::new("breaker", FLOOR, Unsampled, of::<BREAKER>),
+        Case::new("breaker", PROMISED, Unsampled, promised::<BREAKER>),
         Case::new("retry", FLOOR, Unsampled, of::<RETRY>),
         Case::new("retry.not_retryable", FLOOR, Post, of::<RETRY>),
     ]
@@ -67,4 +76,9 @@ fn of<const PARTS: u8>(case: &Case) -> Box<dyn Subject> {
     let shared = Arc::new(Shared::new());
     let service = Floor::<_, PARTS>::new(bare(case.kind), Arc::clone(&shared));
     case.settled(service, move || while shared.take().is_some() {})
+}
+
+fn promised<const PARTS: u8>(case: &Case) -> Box<dyn Subject> {
+    let shared = Arc::new(promised::Shared::new());
+    case.calling(Promised::<_, PARTS>::new(bare(case.kind), shared))
 }

@@ -101,7 +101,7 @@ fn unhex<const N: usize>(digits: &[u8]) -> Option<[u8; N]> {
     (wrong == 0).then_some(bytes)
 }
 
-fn hex(bytes: &[u8], digits: &mut [u8]) {
+pub fn hex(bytes: &[u8], digits: &mut [u8]) {
     for (four, eight) in bytes.as_chunks::<4>().0.iter().zip(digits.as_chunks_mut::<8>().0) {
         let four = u64::from(u32::from_le_bytes(*four));
         let twos = (four | four << 16) & 0x0000_ffff_0000_ffff;
