@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use buttress::context;
-use buttress::trace::{Capture, Connection, FlushError, JsonLines, SpanRecord, SpanSink, Spans, TraceLayer};
+use buttress::trace::{Capture, Connection, FlushError, JsonLines, Operation, SpanRecord, SpanSink, Spans, TraceLayer};
 use http::{HeaderName, Request};
 use support::{answer, attribute, exchange, get, span_of};
 use tower::{Layer, ServiceExt, service_fn};
@@ -121,6 +121,25 @@ fn the_ring_keeps_the_latest_and_gives_the_newest_first() {
     }
     assert_eq!(names(&spans, 2), ["span 5", "span 4"]);
     assert_eq!(names(&spans, 9), ["span 5", "span 4", "span 3"]);
+}
+
+#[test]
+fn a_span_that_leaves_the_ring_stays_as_it_is_for_who_holds_it_and_leaves_the_next_one_nothing() {
+    let spans = Spans::with_capacity(64, 1);
+    let finished = |name: &'static str, attribute: Option<&'static str>| {
+        let running = Operation::new(name, &spans).begin();
+        if let Some(attribute) = attribute {
+            running.context().unwrap().set_attribute(attribute, name);
+        }
+        running.succeed();
+        spans.latest(1)[0].clone()
+    };
+    // Nobody holds it when the next one comes; whoever holds that one keeps it.
+    drop(finished("forgotten", Some("old")));
+    let held = finished("held", Some("own"));
+    let last = finished("last", None);
+    assert_eq!((&*held.name, held.attribute("old"), held.attribute("own")), ("held", None, Some(&"held".into())));
+    assert_eq!((&*last.name, last.attribute("own"), spans.latest(9).len()), ("last", None, 1));
 }
 
 #[test]

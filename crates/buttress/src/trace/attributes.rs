@@ -16,9 +16,10 @@ pub(super) struct Attributes {
 }
 
 impl Attributes {
-    /// With room for so many before it grows.
-    pub(super) fn with_capacity(count: usize) -> Self {
-        Self { list: Vec::with_capacity(count), ..Self::default() }
+    /// None yet, in the memory of others.
+    pub(super) fn within(mut list: Vec<(Key, Value)>) -> Self {
+        list.clear();
+        Self { list, ..Self::default() }
     }
 
     #[inline]

@@ -102,7 +102,7 @@ impl HttpExchange {
         let name = if self.is_grpc {
             grpc::describe(&self.uri, self.grpc_code, is_server, config.rpc_names, attributes)
         } else {
-            self.describe_http(is_server, config, &mut repetitions.agents, attributes)
+            self.describe_http(is_server, config, repetitions, attributes)
         };
         self.describe_peers(is_server, config, &mut repetitions.servers, attributes);
         self.describe_captured(attributes);
@@ -123,7 +123,7 @@ impl HttpExchange {
         &self,
         is_server: bool,
         config: &Config,
-        agents: &mut Repeated<Arc<str>>,
+        repetitions: &mut Repetitions,
         attributes: &mut Attributes,
     ) -> Cow<'static, str> {
         let known = config.known_methods.contains(&self.method);
@@ -144,11 +144,12 @@ impl HttpExchange {
             attributes.push("url.full", self.full_url(config));
         }
         let route = self.route.as_ref().map(Route::as_str).filter(|_| is_server);
-        attributes.push_some("http.route", route.map(Arc::<str>::from));
+        let routes = &mut repetitions.routes;
+        attributes.push_some("http.route", route.map(|route| routes.of(route.as_bytes(), || route.into())));
         attributes.push_some("http.response.status_code", self.status.map(|status| status.as_u16()));
         let agent = self.user_agent.as_ref().filter(|_| is_server).map(|agent| match agent.is_sensitive() {
             true => shown(agent).into(),
-            false => agents.of(agent.as_bytes(), || shown(agent).into()),
+            false => repetitions.agents.of(agent.as_bytes(), || shown(agent).into()),
         });
         attributes.push_some("user_agent.original", agent);
         let method = method.unwrap_or(Cow::Borrowed("HTTP"));

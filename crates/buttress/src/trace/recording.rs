@@ -46,10 +46,14 @@ impl Finish {
 }
 
 impl Recording {
-    /// Builds what sinks are given; off the request path. (In its box: it is large.)
-    pub(super) fn into_record(mut self: Box<Self>, repetitions: &mut Repetitions) -> SpanRecord {
+    /// Builds what sinks are given, with its attributes in this memory; off the request path. (In its box: it is large.)
+    pub(super) fn into_record(
+        mut self: Box<Self>,
+        attributes: Vec<(Key, Value)>,
+        repetitions: &mut Repetitions,
+    ) -> SpanRecord {
         let Finish { outcome, ending, error_type } = self.verdict;
-        let mut attributes = Attributes::with_capacity(16);
+        let mut attributes = Attributes::within(attributes);
         let mut name = match &self.subject {
             Subject::Http(exchange, config) => {
                 exchange.describe(self.kind, config, self.started, repetitions, &mut attributes)

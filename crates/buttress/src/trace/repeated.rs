@@ -19,6 +19,8 @@ const MAX_LENGTH: usize = 512;
 pub(super) struct Repetitions {
     /// By `user-agent`.
     pub(super) agents: Repeated<Arc<str>>,
+    /// By template.
+    pub(super) routes: Repeated<Arc<str>>,
     /// By authority.
     pub(super) servers: Repeated<(Arc<str>, Option<u16>)>,
 }

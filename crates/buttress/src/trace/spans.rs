@@ -29,6 +29,8 @@ const BATCH: usize = 512;
 /// The thread that feeds the sinks is woken after so many: seldom enough to cost a request nothing, and often enough that it
 /// is soon done, since on a machine with few cores requests wait for it.
 const WAKE_AFTER: usize = 256;
+/// More than spans of HTTP have without anybody's own.
+const USUAL_ATTRIBUTES: usize = 16;
 
 /// Takes finished spans: an exporter, a file.
 ///
@@ -88,6 +90,23 @@ struct Drained {
     /// For the sinks.
     pending: VecDeque<Arc<SpanRecord>>,
     repetitions: Repetitions,
+}
+
+impl Drained {
+    /// Makes room in the ring where it is full. A record that nobody looks at any more leaves its memory to the new one, which is
+    /// cheaper than to give back so much and to ask for it again.
+    fn finish(&mut self, recording: Box<Recording>) -> Arc<SpanRecord> {
+        let is_full = self.ring.len() == self.ring_capacity;
+        let oldest = if is_full { self.ring.pop_front() } else { None };
+        if let Some(mut oldest) = oldest
+            && let Some(record) = Arc::get_mut(&mut oldest)
+        {
+            let attributes = std::mem::take(&mut record.attributes);
+            *record = recording.into_record(attributes, &mut self.repetitions);
+            return oldest;
+        }
+        Arc::new(recording.into_record(Vec::with_capacity(USUAL_ATTRIBUTES), &mut self.repetitions))
+    }
 }
 
 /// Counts since the start.
@@ -224,7 +243,7 @@ impl Shared {
         // Bounded, so that a reader cannot be kept here by those who record.
         for _ in 0..self.queue.capacity() {
             let Some(recording) = self.queue.pop() else { break };
-            let record = Arc::new(recording.into_record(&mut drained.repetitions));
+            let record = drained.finish(recording);
             if self.has_sinks.get().is_some() {
                 if drained.pending.len() < self.queue.capacity() {
                     drained.pending.push_back(Arc::clone(&record));
@@ -233,9 +252,6 @@ impl Shared {
                 }
             }
             if drained.ring_capacity > 0 {
-                if drained.ring.len() == drained.ring_capacity {
-                    drained.ring.pop_front();
-                }
                 drained.ring.push_back(record);
             }
         }
