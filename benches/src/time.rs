@@ -1,8 +1,8 @@
 //! Processor time of a stretch of work, of one thread or of two at once.
 //!
 //! Two virtual processors may be two threads of one core, for a while or for good: then two loops that touch nothing but
-//! registers take twice as long side by side as one alone. Such a loop runs before and after each stretch of two threads,
-//! and what it saw of one core does not count.
+//! registers take twice as long side by side as one alone. Such a loop runs before and after each stretch of calls, and what
+//! it saw of one core does not count.
 
 use std::hint::{black_box, spin_loop};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -49,12 +49,14 @@ pub fn thread_time() -> Duration {
     Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
 }
 
-/// Nanoseconds of a call with one thread, after so many to warm up.
-pub fn alone(subject: &dyn Subject, warm_up: usize, calls: usize) -> f64 {
-    let mut nanos = f64::NAN;
+/// Nanoseconds of a call with one thread, after so many to warm up; `None` when it had no core of its own.
+pub fn alone(subject: &dyn Subject, warm_up: usize, calls: usize) -> Option<f64> {
+    let mut nanos = None;
     subject.enter(&mut |work| {
         work(warm_up);
-        nanos = Stretch::of(|| work(calls)).nanos(calls);
+        let before = has_core();
+        let timed = Stretch::of(|| work(calls));
+        nanos = (before && has_core()).then(|| timed.nanos(calls));
     });
     nanos
 }

@@ -202,7 +202,7 @@ fn made(name: &str, subject: &str) -> Called {
 fn measure(subject: &Called) {
     let mut nanos = Vec::new();
     for _ in 0..ROUNDS {
-        nanos.push(time::alone(subject, CALLS, CALLS));
+        nanos.extend(time::alone(subject, CALLS, CALLS));
         subject.settle();
     }
     let mut counted = 0;

@@ -14,7 +14,7 @@ const FEW: usize = 512;
 const MANY: usize = 1 << 13;
 /// Calls of each of two threads: so short a stretch that a busy machine seldom interrupts it.
 const AT_ONCE: usize = 256;
-/// How often they try to run at once in a round.
+/// How often a round is tried until it counts.
 const TRIES: usize = 64;
 /// Calls that valgrind sees.
 const COUNTED: usize = 1 << 12;
@@ -37,10 +37,10 @@ pub fn serve(case: &Case) {
     for line in std::io::stdin().lines() {
         let answer = match line.as_deref() {
             Ok("allocations") => allocations_of(subject.as_ref()),
-            Ok("one") => alone_settled(subject.as_ref(), calls_at_once(case)),
+            Ok("one") => tried(|| alone_settled(subject.as_ref(), calls_at_once(case))),
             Ok("two") => {
                 subject.settle();
-                (0..TRIES).find_map(|_| both(subject.as_ref(), AT_ONCE, AT_ONCE)).unwrap_or(f64::NAN)
+                tried(|| both(subject.as_ref(), AT_ONCE, AT_ONCE))
             }
             Ok(line) => match line.strip_prefix("bytes ").and_then(|requests| requests.parse().ok()) {
                 Some(requests) => subject.bytes_in_flight(requests),
@@ -52,7 +52,12 @@ pub fn serve(case: &Case) {
     }
 }
 
-fn alone_settled(subject: &dyn Subject, calls: usize) -> f64 {
+/// Not a number where no try counted.
+fn tried(mut round: impl FnMut() -> Option<f64>) -> f64 {
+    (0..TRIES).find_map(|_| round()).unwrap_or(f64::NAN)
+}
+
+fn alone_settled(subject: &dyn Subject, calls: usize) -> Option<f64> {
     subject.settle();
     let nanos = alone(subject, WARM_UP, calls);
     subject.settle();
@@ -112,7 +117,7 @@ pub struct Child {
 /// which they met least.
 #[derive(Clone, Copy, Debug)]
 pub struct Figures {
-    pub one: f64,
+    pub one: Option<f64>,
     pub two: Option<f64>,
 }
 
@@ -147,9 +152,10 @@ impl Child {
         answer.trim().parse().expect("the child answers with a number")
     }
 
+    /// Counts if the thread had a core of its own.
     pub fn round(&mut self) {
         let nanos = self.ask("one");
-        self.one.push(nanos);
+        self.one.extend((!nanos.is_nan()).then_some(nanos));
     }
 
     /// Counts if the threads really ran at once.
@@ -158,9 +164,10 @@ impl Child {
         self.two.extend((!nanos.is_nan()).then_some(nanos));
     }
 
+    /// `None` where fewer than three rounds counted.
     pub fn figures(mut self) -> Figures {
         let two = std::mem::take(&mut self.two);
-        Figures { one: least(&self.one), two: (two.len() >= 3).then(|| median(two)) }
+        Figures { one: (self.one.len() >= 3).then(|| least(&self.one)), two: (two.len() >= 3).then(|| median(two)) }
     }
 }
 

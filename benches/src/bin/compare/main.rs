@@ -125,7 +125,10 @@ fn times(json: bool, cases: Vec<Case>, [rounds, rounds_of_two]: [usize; 2]) {
     };
     for (figures, case) in figures.iter().filter(|(_, case)| !is_bare(case)) {
         let bare = bare(case.kind);
-        let ns = figures.one - bare.one;
+        let Some(ns) = figures.one.zip(bare.one).map(|(one, bare)| one - bare) else {
+            eprintln!("{} of {}: the thread hardly ever had a core of its own", case.name, case.subject);
+            continue;
+        };
         print(json, &format!("{}.ns", case.name), case.subject, ns, "ns", None);
         match figures.two.zip(bare.two) {
             Some((two, bare)) => {

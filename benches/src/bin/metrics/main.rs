@@ -87,17 +87,22 @@ fn record(json: bool, group: &str) {
         let limit = |limit| (name == "buttress").then_some(limit);
         let line =
             |figure: &str, value, unit, limit| print(json, &format!("{group}.{figure}"), name, value, unit, limit);
-        line("ns", one[at].least - one[0].least, "ns", limit(RECORD_NANOS));
-        line("ns_median", one[at].median - one[0].median, "ns", None);
-        match (two[at], two[0]) {
-            (Some(two), Some(idle)) => {
+        match one[at].zip(one[0]) {
+            Some((one, idle)) => {
+                line("ns", one.least - idle.least, "ns", limit(RECORD_NANOS));
+                line("ns_median", one.median - idle.median, "ns", None);
+                if one.settled > 0.5 {
+                    line("deferred_ns", one.settled, "ns", None);
+                }
+            }
+            None => eprintln!("{name}: the thread hardly ever had a core of its own"),
+        }
+        match two[at].zip(two[0]) {
+            Some((two, idle)) => {
                 line("ns_2threads", two.median - idle.median, "ns", limit(RECORD_NANOS));
                 line("ns_2threads_least", two.least - idle.least, "ns", None);
             }
-            _ => eprintln!("{name}: the threads hardly ever ran at once"),
-        }
-        if one[at].settled > 0.5 {
-            line("deferred_ns", one[at].settled, "ns", None);
+            None => eprintln!("{name}: the threads hardly ever ran at once"),
         }
         line("allocations", allocations_of(subject.as_ref()), "allocations", limit(0.0));
         if let (Some(count), Some(idle)) = (counts[at], counts[0]) {
@@ -126,7 +131,10 @@ fn layer(json: bool) {
     let subjects = group_of("layer");
     let times = rounds::one_thread(&subjects);
     let counts: Vec<_> = subjects.iter().map(|subject| instructions("layer", subject.name())).collect();
-    print(json, "layer.ns", "buttress", times[1].least - times[0].least, "ns", None);
+    match times[1].zip(times[0]) {
+        Some((layer, bare)) => print(json, "layer.ns", "buttress", layer.least - bare.least, "ns", None),
+        None => eprintln!("layer: the thread hardly ever had a core of its own"),
+    }
     let added = allocations_of(subjects[1].as_ref()) - allocations_of(subjects[0].as_ref());
     print(json, "layer.allocations", "buttress", added, "allocations", None);
     if let (Some(layer), Some(bare)) = (counts[1], counts[0]) {

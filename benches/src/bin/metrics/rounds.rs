@@ -9,7 +9,7 @@ const WARM_UP: usize = 1 << 13;
 const ROUNDS: usize = 25;
 /// Of a round of two threads, both of which have to be left alone at the same time: less than a millisecond.
 const RECORDS_OF_TWO: usize = 1 << 12;
-/// Rounds of two threads that are tried for those that overlap.
+/// Rounds that are tried for those that count.
 const TRIES: usize = 400;
 
 /// Nanoseconds of a record.
@@ -22,26 +22,33 @@ pub struct Figures {
 }
 
 /// With one thread.
-pub fn one_thread(subjects: &[Box<dyn Subject>]) -> Vec<Figures> {
-    let mut rounds = vec![Vec::new(); subjects.len()];
+pub fn one_thread(subjects: &[Box<dyn Subject>]) -> Vec<Option<Figures>> {
     let mut settled = vec![Vec::new(); subjects.len()];
-    for _ in 0..ROUNDS {
-        for (nth, subject) in subjects.iter().enumerate() {
-            rounds[nth].push(alone(subject.as_ref(), WARM_UP, RECORDS));
-            settled[nth].push(Stretch::of(|| subject.settle()).nanos(RECORDS + WARM_UP));
-        }
-    }
-    let figures = rounds.into_iter().zip(settled);
-    figures.map(|(rounds, settled)| Figures { settled: median(settled), ..Figures::of(rounds) }).collect()
+    let figures = in_turns(subjects, |nth, subject| {
+        let nanos = alone(subject, WARM_UP, RECORDS);
+        settled[nth].push(Stretch::of(|| subject.settle()).nanos(RECORDS + WARM_UP));
+        nanos
+    });
+    let figures = figures.into_iter().zip(settled);
+    figures.map(|(figures, settled)| Some(Figures { settled: median(settled), ..figures? })).collect()
 }
 
-/// With two threads that record into the same series; only rounds in which both ran at once count. `None` when there were
-/// fewer than three.
+/// With two threads that record into the same series.
 pub fn two_threads(subjects: &[Box<dyn Subject>]) -> Vec<Option<Figures>> {
+    in_turns(subjects, |_, subject| both(subject, WARM_UP, RECORDS_OF_TWO))
+}
+
+/// `None` when fewer than three rounds count.
+fn in_turns(
+    subjects: &[Box<dyn Subject>],
+    mut round: impl FnMut(usize, &dyn Subject) -> Option<f64>,
+) -> Vec<Option<Figures>> {
     let mut rounds = vec![Vec::new(); subjects.len()];
     for _ in 0..TRIES {
-        for (rounds, subject) in rounds.iter_mut().zip(subjects).filter(|(rounds, _)| rounds.len() < ROUNDS) {
-            rounds.extend(both(subject.as_ref(), WARM_UP, RECORDS_OF_TWO));
+        for (nth, subject) in subjects.iter().enumerate() {
+            if rounds[nth].len() < ROUNDS {
+                rounds[nth].extend(round(nth, subject.as_ref()));
+            }
         }
     }
     rounds.into_iter().map(|rounds| (rounds.len() >= 3).then(|| Figures::of(rounds))).collect()
