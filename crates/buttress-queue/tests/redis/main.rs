@@ -1,17 +1,11 @@
 //! What holds of the engine on Redis alone: real servers that are killed, real processes that are, and the real BullMQ.
 #![allow(clippy::unwrap_used, reason = "what fails here fails the test")]
 
-#[path = "redis/counts.rs"]
 mod counts;
-#[path = "redis/crash.rs"]
 mod crash;
-#[path = "redis/lost.rs"]
 mod lost;
-#[path = "redis/node.rs"]
 mod node;
-#[path = "redis/outage.rs"]
 mod outage;
-#[path = "redis/time.rs"]
 mod time;
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};

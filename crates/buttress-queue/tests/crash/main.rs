@@ -2,9 +2,7 @@
 #![cfg(all(feature = "sqlite", unix))]
 #![allow(clippy::unwrap_used, reason = "a helper of a test fails as the test itself does")]
 
-#[path = "crash/child.rs"]
 mod child;
-#[path = "crash/disk.rs"]
 mod disk;
 
 use std::collections::{HashMap, HashSet};

@@ -3,30 +3,19 @@
 //! `every_sentence!` runs all of them against an engine.
 #![allow(clippy::unwrap_used, reason = "a helper of a test fails as the test itself does")]
 
-#[path = "engines/subject.rs"]
 mod subject;
 
 #[cfg(feature = "sqlite")]
-#[path = "engines/agree.rs"]
 mod agree;
-#[path = "engines/bounds.rs"]
 mod bounds;
-#[path = "engines/clock.rs"]
 mod clock;
-#[path = "engines/dead.rs"]
 mod dead;
-#[path = "engines/dedup.rs"]
 mod dedup;
 #[cfg(feature = "redis")]
-#[path = "engines/hastened.rs"]
 mod hastened;
-#[path = "engines/lease.rs"]
 mod lease;
-#[path = "engines/look.rs"]
 mod look;
-#[path = "engines/order.rs"]
 mod order;
-#[path = "engines/wake.rs"]
 mod wake;
 
 use buttress_queue::{EngineConfig, Memory};
