@@ -11,7 +11,7 @@ use buttress::metrics::source::{CacheMetrics, RuntimeMonitor, StreamKind, Stream
 use buttress::metrics::{MetricsConfig, MetricsEndpoint, Registry, RequestMetricsLayer};
 use buttress::settings::Settings;
 use bytes::Bytes;
-use http::header::{ACCEPT, ALLOW, CONTENT_LENGTH, CONTENT_TYPE};
+use http::header::{ACCEPT, ALLOW, CONTENT_LENGTH, CONTENT_TYPE, VARY};
 use http::{Method, Request, Response, StatusCode};
 use http_body_util::{BodyExt, Full};
 use serde_json::{Value, json};
@@ -50,6 +50,12 @@ async fn who_says_nothing_gets_text_and_who_asks_for_open_metrics_gets_that() {
     let (head, page) = ask(endpoint(), asks).await;
     assert_eq!(head.headers[CONTENT_TYPE], "application/openmetrics-text; version=1.0.0; charset=utf-8");
     assert!(page.ends_with("# EOF\n"), "{page}");
+}
+
+#[tokio::test]
+async fn caches_are_told_that_the_page_depends_on_who_asks() {
+    let (head, _) = ask(endpoint(), request(Method::GET, "/metrics")).await;
+    assert_eq!(head.headers[VARY], "accept");
 }
 
 #[tokio::test]
@@ -231,7 +237,8 @@ async fn the_performance_page_tells_routes_and_the_process() {
         .merge(telemetry.metrics_endpoint().router());
     app.clone().oneshot(request(Method::GET, "/items/7")).await.unwrap().into_body().collect().await.unwrap();
     telemetry.metrics().tick();
-    let (_, page) = ask(app, request(Method::GET, "/diagnostics/performance")).await;
+    let (head, page) = ask(app, request(Method::GET, "/diagnostics/performance")).await;
+    assert_eq!(head.headers[CONTENT_TYPE], "application/json");
     let page: Value = serde_json::from_str(&page).unwrap();
     assert_eq!(page["server"]["routes"][0]["route"], "/items/{id}");
     assert_eq!(page["server"]["routes"][0]["endings"], json!({ "complete": 1 }));
