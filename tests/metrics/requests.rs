@@ -151,6 +151,7 @@ async fn awkward_requests_are_counted_as_what_they_were() {
     assert_eq!((count(&registry, FIRST_BYTE, &stream), sum(&registry, FIRST_BYTE, &stream)), (1, 0.0));
     assert_eq!(sum(&registry, BODY, &stream), 0.3);
     assert_eq!(sum(&registry, SIZE, &stream), 15.0);
+    assert_eq!(count(&registry, SIZE, &[]), 16, "whatever was answered, but for gRPC's messages and the upgrade");
 
     let overflowed = registry.snapshot().overflowed;
     assert_eq!(overflowed.len(), 1, "{overflowed:?}");

@@ -156,6 +156,16 @@ fn readers_take_nothing_from_each_other() {
     check(&window.read(began), &values);
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_window_in_which_nothing_was_recorded_has_no_error_and_no_mean() {
+    let window = SlidingWindow::new(Span::default(), Precision::DEFAULT);
+    for now in [Instant::now(), Instant::now() + SECOND] {
+        let seen = window.read(now);
+        assert_eq!((seen.count(), seen.error_ratio(), seen.rate()), (0, 0.0, 0.0));
+        assert_eq!((seen.mean(), seen.quantile(0.5), seen.max(), seen.apdex(100)), (None, None, None, None));
+    }
+}
+
 #[test]
 fn errors_and_the_share_of_the_satisfied_slide_with_the_rest() {
     let window = SlidingWindow::new(Span::new(60 * SECOND, 10 * SECOND).unwrap(), Precision::THREE_DIGITS);
