@@ -580,6 +580,8 @@ async fn performance_tells_routes_and_the_whole_in_milliseconds() {
     assert_eq!((seen.window.requests, seen.window.error_rate), (5, 0.2));
     let routes: Vec<_> = seen.routes.iter().map(|route| (route.route.as_deref(), route.window.requests)).collect();
     assert_eq!(routes, [(Some("/head"), 3), (None, 1), (Some("/500"), 1)]);
+    let longest = seen.routes.iter().map(|route| route.window.seconds).fold(0.0, f64::max);
+    assert!(longest > 1.0 && seen.window.seconds == longest, "{} of {longest}", seen.window.seconds);
     let head = &seen.routes[0].window;
     assert_eq!((head.avg_ms, head.apdex), (Some(20.0), Some(1.0)));
     let p50 = head.p50_ms.unwrap();

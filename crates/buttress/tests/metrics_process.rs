@@ -122,6 +122,7 @@ fn levels_follow_what_is_there_and_counters_never_go_back() {
     registry.tick();
     let after = numbers(&registry);
     assert!(after["process.unix.file_descriptor.count"] < during["process.unix.file_descriptor.count"] - 20.0);
+    assert!(after["process.memory.usage"] <= during["process.memory.usage"] - f64::from(32 << 20));
     for family in registry.snapshot().families.iter().filter(|family| family.kind == Kind::Counter) {
         for name in during.keys().filter(|name| name.starts_with(&*family.name)) {
             assert!(after[name] >= during[name], "{name} went back");

@@ -98,6 +98,8 @@ fn two_instances_are_merged_by_what_they_serialise() {
         let packed = base64::engine::general_purpose::STANDARD.decode(text).unwrap();
         Deserializer::new().deserialize(&mut packed.as_slice()).unwrap()
     };
+    // V2, compressed: how every log of HdrHistogram begins.
+    assert!(serialised(&one).starts_with("HISTFAAA"));
     let mut merged = read(&serialised(&one));
     merged.add(read(&serialised(&other))).unwrap();
     let mut all = [one, other].concat();
@@ -154,6 +156,15 @@ fn readers_take_nothing_from_each_other() {
     });
     check(&window.read(began), &values);
     check(&window.read(began), &values);
+}
+
+#[test]
+fn a_quantile_is_the_least_value_that_so_many_do_not_exceed() {
+    let window = SlidingWindow::new(Span::default(), Precision::THREE_DIGITS);
+    [10, 20, 30].into_iter().for_each(|value| window.record(value));
+    let seen = window.read(Instant::now());
+    let told = [-1.0, 0.0, 0.33, 0.34, 0.5, 0.66, 0.67, 1.0, 2.0].map(|quantile| seen.quantile(quantile).unwrap());
+    assert_eq!(told, [10, 10, 10, 20, 20, 20, 30, 30, 30]);
 }
 
 #[tokio::test(start_paused = true)]
