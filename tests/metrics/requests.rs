@@ -8,13 +8,13 @@ use std::time::Duration;
 use buttress::classify::{Ending, Outcome};
 use buttress::context::{Context, TraceContext, TraceFlags};
 use buttress::metrics::{
-    Label, MetricsConfig, Point, Registry, RequestBodySizeLayer, RequestMetricsLayer, RouteMetrics,
+    Label, MetricsConfig, Point, Registry, RequestBodySizeLayer, RequestMetricsLayer, RouteMetrics, Stored,
 };
 use buttress::observe::{Observe, ObserveLayer, Route};
 use buttress_tests::numbers::{count, family, histograms, labels, sum, total};
 use buttress_tests::plan::{Plan, Running, plans};
 use buttress_tests::{Broken, ScriptBody, Step, headers, read};
-use http::{Method, Request, Response, StatusCode, Version};
+use http::{HeaderMap, Method, Request, Response, StatusCode, Version};
 use proptest::prelude::*;
 use tokio::time::sleep;
 use tower::{Layer, ServiceExt, service_fn};
@@ -151,6 +151,7 @@ async fn awkward_requests_are_counted_as_what_they_were() {
     assert_eq!((count(&registry, FIRST_BYTE, &stream), sum(&registry, FIRST_BYTE, &stream)), (1, 0.0));
     assert_eq!(sum(&registry, BODY, &stream), 0.3);
     assert_eq!(sum(&registry, SIZE, &stream), 15.0);
+    assert_eq!(count(&registry, SIZE, &[]), 16, "whatever was answered, but for gRPC's messages and the upgrade");
 
     let overflowed = registry.snapshot().overflowed;
     assert_eq!(overflowed.len(), 1, "{overflowed:?}");
@@ -179,6 +180,24 @@ async fn events_from_the_server_are_a_stream_and_no_latency() {
     assert_eq!((count(&registry, DURATION, &[]), total(&registry, REQUESTS, &[])), (0, 1));
 }
 
+#[tokio::test(start_paused = true)]
+async fn events_come_in_where_they_are_asked_for_and_their_media_type_may_be_written_in_any_case() {
+    let registry = Registry::new();
+    let events = service_fn(async |_: Request<()>| {
+        let mut response = Response::new(ScriptBody::new([Step::Data("data: x\n\n"), Step::Data("data: y\n\n")]));
+        *response.headers_mut() = headers([("content-type", "Text/Event-Stream; charset=utf-8")]);
+        Ok::<_, Infallible>(response)
+    });
+    let response = RequestMetricsLayer::client(&registry).layer(events).oneshot(get("/events")).await.unwrap();
+    read(response.into_body()).await.unwrap();
+    let one_way = |way| {
+        let labels = [("stream.kind", "sse"), ("stream.direction", way)];
+        (total(&registry, "stream.messages", &labels), total(&registry, "stream.bytes", &labels))
+    };
+    assert_eq!((one_way("in"), one_way("out")), ((2, 18), (0, 0)));
+    assert_eq!(count(&registry, CLIENT_DURATION, &[]), 0);
+}
+
 #[tokio::test]
 async fn a_tunnel_is_a_stream_when_it_was_granted_and_only_then() {
     let registry = Registry::new();
@@ -202,6 +221,51 @@ async fn errors_are_told_by_their_type_and_only_errors_have_one() {
     assert_eq!(count(&registry, DURATION, &[("http.route", "/broken"), ("http.response.status_code", "200")]), 1);
     assert_eq!(total(&registry, REQUESTS, &[("buttress.ending", "body_failed")]), 1);
     assert_eq!(total(&registry, REQUESTS, &[("buttress.ending", "failed")]), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn each_side_has_the_metrics_of_the_conventions_in_their_units() {
+    let registry = Registry::new();
+    let stream = || Request::post("/stream").body(ScriptBody::default()).unwrap();
+    let call = || Request::post("/shop.Inventory/Reserve").header("content-type", "application/grpc").body(()).unwrap();
+    for layer in [RequestMetricsLayer::server(&registry), RequestMetricsLayer::client(&registry)] {
+        read(layer.layer(service_fn(answer)).oneshot(call()).await.unwrap().into_body()).await.unwrap();
+        let sized = RequestBodySizeLayer::like(&layer)
+            .layer(service_fn(async |request: Request<_>| answer(request.map(drop)).await));
+        read(layer.layer(sized).oneshot(stream()).await.unwrap().into_body()).await.unwrap();
+    }
+    let families = registry.snapshot().families.into_iter();
+    let told: Vec<String> = families.map(|one| format!("{} {} {:?}", one.name, one.unit, one.kind)).collect();
+    let mut expected: Vec<String> = ["client", "server"]
+        .into_iter()
+        .flat_map(|side| {
+            [
+                format!("buttress.http.{side}.requests {{request}} Counter"),
+                format!("buttress.http.{side}.response.body.duration s Histogram"),
+                format!("buttress.http.{side}.time_to_first_byte s Histogram"),
+                format!("http.{side}.active_requests {{request}} UpDownCounter"),
+                format!("http.{side}.request.body.size By Histogram"),
+                format!("http.{side}.request.duration s Histogram"),
+                format!("http.{side}.response.body.size By Histogram"),
+                format!("rpc.{side}.call.duration s Histogram"),
+            ]
+        })
+        .collect();
+    expected.sort();
+    assert_eq!(told, expected);
+}
+
+#[tokio::test]
+async fn statuses_and_ports_are_numbers_among_the_labels() {
+    let registry = Registry::new();
+    let client = RequestMetricsLayer::client(&registry).layer(service_fn(answer));
+    read(client.oneshot(get("http://shop.example:8080/items/7")).await.unwrap().into_body()).await.unwrap();
+    let series = family(&registry, CLIENT_DURATION).unwrap().series.remove(0);
+    let numbers = series.labels.iter().filter_map(|label| match label.value {
+        Stored::Int(number) => Some((&*label.key, number)),
+        _ => None,
+    });
+    assert_eq!(Vec::from_iter(numbers), [("server.port", 8080), ("http.response.status_code", 200)]);
 }
 
 #[tokio::test(start_paused = true)]
@@ -390,8 +454,13 @@ async fn a_client_tells_the_server_of_its_calls_and_of_what_it_sent() {
 #[tokio::test]
 async fn the_version_of_the_protocol_is_the_servers_of_the_request_and_the_clients_of_the_answer() {
     let registry = Registry::new();
-    let versions =
-        [(Version::HTTP_10, "1.0"), (Version::HTTP_11, "1.1"), (Version::HTTP_2, "2"), (Version::HTTP_3, "3")];
+    let versions = [
+        (Version::HTTP_09, "0.9"),
+        (Version::HTTP_10, "1.0"),
+        (Version::HTTP_11, "1.1"),
+        (Version::HTTP_2, "2"),
+        (Version::HTTP_3, "3"),
+    ];
     for (version, text) in versions {
         let service = service_fn(move |_: Request<()>| async move {
             let mut response = Response::new(ScriptBody::default());
@@ -451,6 +520,35 @@ async fn calls_of_one_grpc_method_are_one_series_whatever_they_came_by() {
 }
 
 #[tokio::test]
+async fn calls_of_one_grpc_method_are_told_apart_by_their_status() {
+    let registry = Registry::new();
+    let answers = service_fn(async |request: Request<()>| {
+        let mut trailers = HeaderMap::new();
+        trailers.insert("grpc-status", request.headers()["asked-for"].clone());
+        Ok::<_, Infallible>(Response::new(ScriptBody::new([Step::Trailers(trailers)])))
+    });
+    for code in ["0", "14", "13", "14"] {
+        let call = Request::post("/shop.Inventory/Reserve").header("content-type", "application/grpc");
+        let service = RequestMetricsLayer::server(&registry).layer(answers);
+        let call = call.header("asked-for", code).body(()).unwrap();
+        read(service.oneshot(call).await.unwrap().into_body()).await.unwrap();
+    }
+    let with = |name| count(&registry, "rpc.server.call.duration", &[("rpc.status_code", name)]);
+    assert_eq!(["OK", "INTERNAL", "UNAVAILABLE"].map(with), [1, 1, 2]);
+}
+
+#[tokio::test]
+async fn the_first_route_and_the_first_grpc_method_are_two() {
+    let registry = Registry::new();
+    send(&registry, Request::post("/head").body(()).unwrap()).await;
+    let call = Request::post("/shop.Inventory/Reserve").header("content-type", "application/grpc");
+    send(&registry, call.body(()).unwrap()).await;
+    let method = "http.request.method=POST http.route=/head";
+    let rpc = "rpc.method=shop.Inventory/Reserve rpc.system.name=grpc";
+    assert_eq!(labels(&registry, FIRST_BYTE), [method, rpc]);
+}
+
+#[tokio::test]
 async fn a_grpc_method_that_no_server_knows_is_no_label() {
     let registry = Registry::new();
     let unknown = service_fn(async |_: Request<()>| {
@@ -482,6 +580,8 @@ async fn performance_tells_routes_and_the_whole_in_milliseconds() {
     assert_eq!((seen.window.requests, seen.window.error_rate), (5, 0.2));
     let routes: Vec<_> = seen.routes.iter().map(|route| (route.route.as_deref(), route.window.requests)).collect();
     assert_eq!(routes, [(Some("/head"), 3), (None, 1), (Some("/500"), 1)]);
+    let longest = seen.routes.iter().map(|route| route.window.seconds).fold(0.0, f64::max);
+    assert!(longest > 1.0 && seen.window.seconds == longest, "{} of {longest}", seen.window.seconds);
     let head = &seen.routes[0].window;
     assert_eq!((head.avg_ms, head.apdex), (Some(20.0), Some(1.0)));
     let p50 = head.p50_ms.unwrap();
@@ -524,6 +624,21 @@ async fn the_size_of_a_request_is_what_was_read_of_it() {
         let labels = [("http.route", route), ("http.request.method", "POST"), ("url.scheme", "http")];
         assert_eq!((count(&registry, size, &labels), sum(&registry, size, &labels)), (1, read), "{route}");
     }
+}
+
+#[tokio::test]
+async fn sizes_of_requests_have_the_labels_that_durations_have() {
+    let registry = Registry::new();
+    let layer = RequestMetricsLayer::server(&registry).scheme("https").server_addresses(["shop.example"]);
+    let handler = service_fn(async |_: Request<_>| Ok::<_, Infallible>(Response::new(ScriptBody::default())));
+    let service = layer.layer(RequestBodySizeLayer::like(&layer).layer(handler));
+    let request = Request::put("/").header("host", "shop.example").body(ScriptBody::default()).unwrap();
+    read(service.oneshot(request).await.unwrap().into_body()).await.unwrap();
+    let both = [("url.scheme", "https"), ("server.address", "shop.example")];
+    assert_eq!(["http.server.request.body.size", DURATION].map(|name| count(&registry, name, &both)), [1, 1]);
+    let off = RequestBodySizeLayer::like(&layer.enabled(false)).layer(handler);
+    off.oneshot(Request::put("/").body(ScriptBody::default()).unwrap()).await.unwrap();
+    assert_eq!(count(&registry, "http.server.request.body.size", &[]), 1);
 }
 
 #[tokio::test]

@@ -461,6 +461,16 @@ async fn a_body_that_is_over_between_two_polls_says_so_only_after_the_next_one()
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_body_whose_exchange_ended_with_its_head_is_over_only_when_it_has_been_read() {
+    let layer = ObserveLayer::client(Recorder::default()).end_with_head(true);
+    let response = head(layer, Request::new(()), ok(Full::new(Bytes::from("hello")))).await;
+    let mut body = pin!(response.into_body());
+    assert!(!body.is_end_stream());
+    assert_eq!(body.frame().await.unwrap().unwrap().into_data().unwrap(), "hello");
+    assert!(body.is_end_stream());
+}
+
+#[tokio::test(start_paused = true)]
 async fn the_size_hint_of_the_body_passes_through() {
     let layer = || ObserveLayer::server(Recorder::default());
     let known = head(layer(), Request::new(()), ok(Full::new(Bytes::from("hello")))).await;

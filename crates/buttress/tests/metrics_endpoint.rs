@@ -8,10 +8,10 @@ use axum::Router;
 use axum::body::Body;
 use buttress::Telemetry;
 use buttress::metrics::source::{CacheMetrics, RuntimeMonitor, StreamKind, StreamMetrics};
-use buttress::metrics::{MetricsConfig, MetricsEndpoint, Registry, RequestMetricsLayer};
+use buttress::metrics::{Buckets, MetricsConfig, MetricsEndpoint, Registry, RequestMetricsLayer};
 use buttress::settings::Settings;
 use bytes::Bytes;
-use http::header::{ACCEPT, ALLOW, CONTENT_LENGTH, CONTENT_TYPE};
+use http::header::{ACCEPT, ALLOW, CONTENT_LENGTH, CONTENT_TYPE, VARY};
 use http::{Method, Request, Response, StatusCode};
 use http_body_util::{BodyExt, Full};
 use serde_json::{Value, json};
@@ -50,6 +50,12 @@ async fn who_says_nothing_gets_text_and_who_asks_for_open_metrics_gets_that() {
     let (head, page) = ask(endpoint(), asks).await;
     assert_eq!(head.headers[CONTENT_TYPE], "application/openmetrics-text; version=1.0.0; charset=utf-8");
     assert!(page.ends_with("# EOF\n"), "{page}");
+}
+
+#[tokio::test]
+async fn caches_are_told_that_the_page_depends_on_who_asks() {
+    let (head, _) = ask(endpoint(), request(Method::GET, "/metrics")).await;
+    assert_eq!(head.headers[VARY], "accept");
 }
 
 #[tokio::test]
@@ -124,8 +130,11 @@ async fn the_summary_has_the_numbers_of_a_service() {
     let cache = CacheMetrics::new(&registry, "prices");
     (0..3).for_each(|_| cache.hit());
     cache.miss();
-    let socket = StreamMetrics::new(&registry, StreamKind::Websocket).open();
+    let sockets = StreamMetrics::new(&registry, StreamKind::Websocket);
+    drop(sockets.open());
+    let socket = sockets.open();
     socket.message_out(10);
+    (0..2).for_each(|_| socket.message_in(10));
 
     let (head, page) = ask(MetricsEndpoint::new(&registry), request(Method::GET, "/diagnostics/metrics")).await;
     assert_eq!(head.headers[CONTENT_TYPE], "application/json");
@@ -142,9 +151,62 @@ async fn the_summary_has_the_numbers_of_a_service() {
     assert_eq!((&histogram["25"], &histogram["500"], &histogram["10000"]), (&json!(2), &json!(3), &json!(3)));
     assert_eq!(histogram["+Inf"], 4);
     assert_eq!(page["cache"], json!({ "hits": 3, "misses": 1, "evictions": 0, "hit_rate": 0.75 }));
-    assert_eq!(page["websocket"]["open_connections_estimate"], 1);
-    assert_eq!(page["websocket"]["messages_sent"], 1);
+    let websocket = json!({ "open_connections_estimate": 1, "messages_sent": 1, "messages_received": 2 });
+    assert_eq!(page["websocket"], websocket);
+    let usage = registry.window_usage();
+    assert!(usage.bytes > 0);
+    let windows = json!({
+        "bytes": usage.bytes, "budget": 16 << 20, "windows": usage.windows, "coarsened": false, "rounded": 0, "sharing": 0,
+    });
+    assert_eq!(page["windows"], windows);
     assert_eq!(page["event_loop"]["monitoring_active"], false);
+}
+
+#[tokio::test(start_paused = true)]
+async fn calls_of_grpc_are_among_the_latencies_of_the_summary() {
+    let registry = Registry::new();
+    let service = RequestMetricsLayer::server(&registry).layer(service_fn(async |_: Request<Body>| {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+        Ok::<_, Infallible>(Response::new(Full::<Bytes>::default()))
+    }));
+    let mut call = request(Method::POST, "/shop.Inventory/Reserve");
+    call.headers_mut().insert(CONTENT_TYPE, "application/grpc".parse().unwrap());
+    service.clone().oneshot(call).await.unwrap();
+    service.oneshot(request(Method::GET, "/")).await.unwrap();
+    let (_, page) = ask(MetricsEndpoint::new(&registry), request(Method::GET, "/diagnostics/metrics")).await;
+    let page: Value = serde_json::from_str(&page).unwrap();
+    assert_eq!((&page["latency_histogram"]["10"], &page["latency_histogram"]["25"]), (&json!(0), &json!(2)));
+}
+
+#[tokio::test]
+async fn bounds_of_the_summary_are_milliseconds_as_people_write_them() {
+    let bounds = [2050, 2500].map(Duration::from_micros);
+    let buckets = Buckets::durations(bounds).unwrap();
+    let registry = Registry::with_config(MetricsConfig::default().duration_buckets(buckets));
+    let (_, page) = ask(MetricsEndpoint::new(&registry), request(Method::GET, "/diagnostics/metrics")).await;
+    assert!(page.contains("\"latency_histogram\":{\"2.05\":0,\"2.5\":0,\"+Inf\":0}"), "{page}");
+}
+
+#[tokio::test]
+async fn the_performance_page_tells_numbers_of_the_process_by_name_and_labels_and_no_others() {
+    let registry = Registry::new();
+    let told = [
+        "buttress.cgroup.cpu.limit",
+        "buttress.process.file_descriptor.limit",
+        "buttress.runtime.workers",
+        "container.memory.usage",
+        "process.uptime",
+        "system.memory.limit",
+    ];
+    told.iter().for_each(|name| registry.gauge(name).with([("of", "this"), ("and", "that")]).set(2.5));
+    registry.counter("process.disk.io").with(()).add(7);
+    registry.gauge("orders.open").with(()).set(1.0);
+    registry.timer("buttress.runtime.timer_lag").with(()).record(Duration::ZERO);
+    let (_, page) = ask(MetricsEndpoint::new(&registry), request(Method::GET, "/diagnostics/performance")).await;
+    let page: Value = serde_json::from_str(&page).unwrap();
+    let gauges = told.iter().map(|name| (format!("{name}{{of=this,and=that}}"), json!(2.5)));
+    let expected = gauges.chain([("process.disk.io".to_owned(), json!(7.0))]).collect();
+    assert_eq!(page["process"], Value::Object(expected));
 }
 
 /// Each of these is told as that, or above it by the error of a window, but for some that are hardly there.
@@ -231,7 +293,8 @@ async fn the_performance_page_tells_routes_and_the_process() {
         .merge(telemetry.metrics_endpoint().router());
     app.clone().oneshot(request(Method::GET, "/items/7")).await.unwrap().into_body().collect().await.unwrap();
     telemetry.metrics().tick();
-    let (_, page) = ask(app, request(Method::GET, "/diagnostics/performance")).await;
+    let (head, page) = ask(app, request(Method::GET, "/diagnostics/performance")).await;
+    assert_eq!(head.headers[CONTENT_TYPE], "application/json");
     let page: Value = serde_json::from_str(&page).unwrap();
     assert_eq!(page["server"]["routes"][0]["route"], "/items/{id}");
     assert_eq!(page["server"]["routes"][0]["endings"], json!({ "complete": 1 }));

@@ -147,6 +147,14 @@ fn a_gauge_that_is_called_as_the_sample_of_a_histogram_has_no_kind_where_its_lin
 }
 
 #[test]
+fn a_name_that_is_nothing_but_its_unit_has_no_unit_in_open_metrics() {
+    let registry = Registry::new();
+    registry.gauge("seconds").unit("s").with(()).set(1.5);
+    let page = Exposition::new(&registry.snapshot()).open_metrics();
+    assert_eq!(page, "# TYPE seconds gauge\nseconds 1.5\n# EOF\n");
+}
+
+#[test]
 fn keys_that_become_one_label_have_their_values_joined() {
     let registry = Registry::new();
     registry.counter("hits").with([("user_agent", "z"), ("user.agent", "a")]).add(1);

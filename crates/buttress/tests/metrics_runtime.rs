@@ -10,8 +10,11 @@ use std::thread::sleep;
 use std::time::Duration;
 
 use buttress::metrics::source::RuntimeMonitor;
-use buttress::metrics::{Point, Registry};
+use buttress::metrics::{MetricsEndpoint, Point, Registry};
+use futures_util::FutureExt;
+use http_body_util::BodyExt;
 use tokio::runtime::{Builder, Runtime};
+use tower::Service;
 
 const MILLI: Duration = Duration::from_millis(1);
 
@@ -163,6 +166,29 @@ fn a_runtime_that_answers_nothing_is_seen_while_it_lasts() {
     drop(blocked);
     wait_for("free workers", || monitor.lag().stuck_workers == 0);
     assert!(registry.timer("buttress.runtime.stall.duration").with(()).window().unwrap().count() >= 2);
+}
+
+#[test]
+fn both_pages_tell_of_workers_that_are_stuck() {
+    let (registry, runtime) = (Registry::new(), two_workers());
+    let monitor = RuntimeMonitor::start_on(&registry, runtime.handle());
+    wait_for("a sample", || monitor.lag().samples > 0);
+    let blocked = [block(&runtime), block(&runtime)];
+    wait_for("two stuck workers", || monitor.lag().stuck_workers == 2);
+    for path in ["/diagnostics/metrics", "/diagnostics/performance"] {
+        let request = http::Request::get(path).body(()).expect("a valid request");
+        let Ok(answer) = MetricsEndpoint::new(&registry).call(request).into_inner();
+        let page = answer.into_body().collect().now_or_never().expect("it is in memory").expect("it is whole");
+        let page: serde_json::Value = serde_json::from_slice(&page.to_bytes()).expect("JSON");
+        let event_loop = &page["event_loop"];
+        assert_eq!(
+            (&event_loop["monitoring_active"], &event_loop["stuck_workers"]),
+            (&true.into(), &2.into()),
+            "{path}"
+        );
+        assert!(event_loop["stalls"].as_u64() >= Some(2) && event_loop["max_lag_ms"].is_f64(), "{path}: {event_loop}");
+    }
+    drop(blocked);
 }
 
 #[test]

@@ -98,6 +98,8 @@ fn two_instances_are_merged_by_what_they_serialise() {
         let packed = base64::engine::general_purpose::STANDARD.decode(text).unwrap();
         Deserializer::new().deserialize(&mut packed.as_slice()).unwrap()
     };
+    // V2, compressed: how every log of HdrHistogram begins.
+    assert!(serialised(&one).starts_with("HISTFAAA"));
     let mut merged = read(&serialised(&one));
     merged.add(read(&serialised(&other))).unwrap();
     let mut all = [one, other].concat();
@@ -154,6 +156,25 @@ fn readers_take_nothing_from_each_other() {
     });
     check(&window.read(began), &values);
     check(&window.read(began), &values);
+}
+
+#[test]
+fn a_quantile_is_the_least_value_that_so_many_do_not_exceed() {
+    let window = SlidingWindow::new(Span::default(), Precision::THREE_DIGITS);
+    [10, 20, 30].into_iter().for_each(|value| window.record(value));
+    let seen = window.read(Instant::now());
+    let told = [-1.0, 0.0, 0.33, 0.34, 0.5, 0.66, 0.67, 1.0, 2.0].map(|quantile| seen.quantile(quantile).unwrap());
+    assert_eq!(told, [10, 10, 10, 20, 20, 20, 30, 30, 30]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_window_in_which_nothing_was_recorded_has_no_error_and_no_mean() {
+    let window = SlidingWindow::new(Span::default(), Precision::DEFAULT);
+    for now in [Instant::now(), Instant::now() + SECOND] {
+        let seen = window.read(now);
+        assert_eq!((seen.count(), seen.error_ratio(), seen.rate()), (0, 0.0, 0.0));
+        assert_eq!((seen.mean(), seen.quantile(0.5), seen.max(), seen.apdex(100)), (None, None, None, None));
+    }
 }
 
 #[test]

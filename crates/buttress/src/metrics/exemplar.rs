@@ -121,6 +121,21 @@ mod tests {
     }
 
     #[test]
+    fn a_bucket_has_a_new_exemplar_as_soon_as_its_own_is_a_second_old() {
+        let exemplars = Exemplars::new(2);
+        let kept = |unix_nanos, nth: u128| {
+            exemplars.offer(1, nth as u64, &trace(nth), unix_nanos);
+            let seen = exemplars.read(1, Measure::Plain).expect("one was offered");
+            (seen.trace_id, seen.value, seen.unix_nanos)
+        };
+        let is = |unix_nanos, nth: u128| (trace(nth).trace_id, nth as f64, unix_nanos);
+        assert_eq!(kept(5_000_000_000, 1), is(5_000_000_000, 1));
+        assert_eq!(kept(5_999_999_999, 2), is(5_000_000_000, 1));
+        assert_eq!(kept(6_000_000_000, 3), is(6_000_000_000, 3));
+        assert_eq!(exemplars.read(0, Measure::Plain), None);
+    }
+
+    #[test]
     fn a_reader_sees_one_exemplar_whole_or_none() {
         check(|| {
             let slot = Arc::new(Slot::<loom::sync::atomic::AtomicU64>::new());

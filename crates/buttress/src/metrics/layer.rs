@@ -114,8 +114,12 @@ impl RequestMetricsLayer {
         self
     }
 
-    pub(super) fn into_config(self) -> Config {
-        self.config
+    pub(super) fn config(&self) -> &Config {
+        &self.config
+    }
+
+    pub(super) fn is_enabled(&self) -> bool {
+        self.enabled
     }
 
     /// The observer alone, to be fused with others in one [`ObserveLayer`].
@@ -157,6 +161,9 @@ impl<B> Observe<B> for RequestMetrics {
         RequestMetricsProbe::start(config, &RequestHead::of(request), exchange)
     }
 }
+
+/// The media type of server-sent events.
+const EVENT_STREAM: &[u8] = b"text/event-stream";
 
 /// What [`RequestMetrics`] keeps of an exchange.
 pub struct RequestMetricsProbe {
@@ -202,7 +209,8 @@ impl Probe for RequestMetricsProbe {
             self.key.route = self.config.requests.route(template);
         }
         let content_type = headers::first(response.headers(), &CONTENT_TYPE).map(HeaderValue::as_bytes);
-        let is_stream = content_type.is_some_and(|kind| kind.starts_with(b"text/event-stream"));
+        let is_stream = content_type.and_then(|kind| kind.get(..EVENT_STREAM.len()));
+        let is_stream = is_stream.is_some_and(|kind| kind.eq_ignore_ascii_case(EVENT_STREAM));
         if is_stream {
             self.stream = Some(Box::new(self.config.streams(StreamKind::Sse, self.key.route).open()));
         }
@@ -215,8 +223,11 @@ impl Probe for RequestMetricsProbe {
     }
 
     fn data(&mut self, bytes: u64) {
-        if let Some(stream) = &mut self.stream {
-            stream.message_out(bytes as usize);
+        if let Some(stream) = &self.stream {
+            match self.config.requests.side() {
+                Side::Server => stream.message_out(bytes as usize),
+                Side::Client => stream.message_in(bytes as usize),
+            }
         }
     }
 

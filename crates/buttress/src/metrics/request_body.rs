@@ -42,16 +42,17 @@ pub struct RequestBodySizeLayer {
 impl RequestBodySizeLayer {
     /// In front of a server's service.
     pub fn server(registry: &Registry) -> Self {
-        Self::like(RequestMetricsLayer::server(registry))
+        Self::like(&RequestMetricsLayer::server(registry))
     }
 
     /// Around a client's transport.
     pub fn client(registry: &Registry) -> Self {
-        Self::like(RequestMetricsLayer::client(registry))
+        Self::like(&RequestMetricsLayer::client(registry))
     }
 
-    fn like(layer: RequestMetricsLayer) -> Self {
-        Self { config: Arc::new(layer.into_config()), enabled: true }
+    /// On the side of this layer and with its settings, so that both tell requests by the same scheme, methods and hosts.
+    pub fn like(layer: &RequestMetricsLayer) -> Self {
+        Self { config: Arc::new(layer.config().clone()), enabled: layer.is_enabled() }
     }
 
     /// Which methods are told by name.

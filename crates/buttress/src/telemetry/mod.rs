@@ -204,9 +204,7 @@ impl Telemetry {
 
     /// Counts what is read of requests' bodies; belongs right around the handlers, inside of [`server`](Self::server).
     pub fn request_body_sizes(&self) -> RequestBodySizeLayer {
-        RequestBodySizeLayer::server(&self.metrics)
-            .known_methods(self.settings.known_methods.value.clone())
-            .enabled(self.settings.measures())
+        RequestBodySizeLayer::like(&self.request_metrics())
     }
 
     /// The stack of a client that calls the service `name`: retries within a budget, a circuit, and for each attempt a

@@ -175,3 +175,27 @@ impl Distribution {
         base64::engine::general_purpose::STANDARD.encode(packed)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock;
+    use crate::window::{SlidingWindow, Span};
+
+    #[test]
+    fn merging_tells_of_both_whichever_comes_first() {
+        let [fast, slow] = [[1, 2], [5000, 70_000]].map(|[value, error]| {
+            let window = SlidingWindow::new(Span::default(), Precision::THREE_DIGITS);
+            window.record(value);
+            window.record_error(error);
+            window.read(clock::now())
+        });
+        for (one, other) in [(&fast, &slow), (&slow, &fast)] {
+            let mut both = one.clone();
+            both.merge(other);
+            assert_eq!((both.count(), both.errors(), both.sum()), (4, 2, 75_003));
+            assert_eq!((both.quantile(0.5), both.quantile(0.75)), (Some(2), slow.quantile(0.5)));
+            assert_eq!((both.max(), both.covers()), (slow.max(), fast.covers().max(slow.covers())));
+        }
+    }
+}

@@ -217,4 +217,31 @@ mod tests {
         drop(reading);
         assert_eq!(window.read(clock::now()).count(), 1);
     }
+
+    #[tokio::test(start_paused = true)]
+    async fn time_that_is_told_less_finely_leaves_the_window_when_the_last_of_it_is_too_old() {
+        let second = Duration::from_secs(1);
+        let window = SlidingWindow::new(Span::new(60 * second, 10 * second).unwrap(), Precision::DEFAULT);
+        let began = clock::now();
+        for tick in 1..=6 {
+            window.record(1);
+            window.tick(began + 10 * tick * second);
+        }
+        assert!(window.coarsen());
+        // Of the first two ticks, which are one now, the second is within the window.
+        let seen = window.read(began + 75 * second);
+        assert_eq!((seen.count(), seen.covers()), (6, 75 * second));
+        let seen = window.read(began + 79 * second);
+        assert_eq!((seen.count(), seen.covers()), (6, 79 * second));
+        assert_eq!(window.read(began + 80 * second).count(), 4);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_window_as_long_as_its_tick_tells_of_all_the_time_since_the_tick() {
+        let second = Duration::from_secs(1);
+        let window = SlidingWindow::new(Span::new(10 * second, 10 * second).unwrap(), Precision::DEFAULT);
+        window.record(1);
+        let seen = window.read(clock::now() + 19 * second);
+        assert_eq!((seen.count(), seen.covers()), (1, 19 * second));
+    }
 }

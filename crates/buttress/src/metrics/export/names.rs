@@ -204,10 +204,24 @@ mod tests {
     }
 
     #[test]
+    fn units_become_the_words_that_other_translators_have_for_them() {
+        let words = "s:seconds ms:milliseconds us:microseconds ns:nanoseconds min:minutes h:hours d:days By:bytes \
+                     KiBy:kibibytes MiBy:mebibytes GiBy:gibibytes TiBy:tebibytes kBy:kilobytes KBy:kilobytes \
+                     MBy:megabytes GBy:gigabytes TBy:terabytes bit:bits m:meters km:kilometers V:volts A:amperes \
+                     J:joules kJ:kilojoules W:watts kW:kilowatts g:grams kg:kilograms Cel:celsius Hz:hertz %:percent \
+                     /s:per_second /min:per_minute /m:per_minute /h:per_hour /d:per_day /w:per_week /wk:per_week \
+                     /mo:per_month /y:per_year 1: {request}: {a{b}c}/s:per_second";
+        for (unit, word) in words.split(' ').map(|pair| pair.split_once(':').unwrap()) {
+            assert_eq!(unit_words(unit), word, "{unit}");
+        }
+    }
+
+    #[test]
     fn a_suffix_that_is_there_already_is_not_added_again() {
         assert_eq!(name("lag.seconds", "s", Kind::Gauge), "lag_seconds");
         assert_eq!(name("seconds", "s", Kind::Gauge), "seconds");
         assert_eq!(name("orders.total", "", Kind::Counter), "orders");
+        assert_eq!(name("orders.total", "", Kind::Gauge), "orders_total");
         assert_eq!(name("cpu.seconds.total", "s", Kind::Counter), "cpu_seconds");
         // Elsewhere than at the end it is no suffix.
         assert_eq!(name("seconds.behind", "s", Kind::Gauge), "seconds_behind_seconds");

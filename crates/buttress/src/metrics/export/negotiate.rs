@@ -140,7 +140,7 @@ impl<'a> Range<'a> {
 /// A weight in thousandths: 0 to 1 with at most three digits behind the point.
 fn weight(text: &str) -> Option<u16> {
     let (whole, behind) = text.split_once('.').unwrap_or((text, ""));
-    if !matches!(whole, "0" | "1") || behind.len() > 3 || !behind.bytes().all(|byte| byte.is_ascii_digit()) {
+    if !matches!(whole, "0" | "1") || behind.len() > 3 {
         return None;
     }
     let thousandths: u16 = format!("{whole}{behind:0<3}").parse().ok()?;
@@ -218,11 +218,55 @@ mod tests {
     }
 
     #[test]
+    fn of_two_that_are_liked_equally_the_more_specific_one_is_taken_and_then_the_earlier_one() {
+        let open_metrics = "application/openmetrics-text";
+        assert_eq!(accepted(&[&format!("*/*,{open_metrics}")]), Format::OpenMetrics);
+        assert_eq!(accepted(&[&format!("{open_metrics},text/plain")]), Format::OpenMetrics);
+        assert_eq!(accepted(&["text/plain;q=0.25,application/*;q=0.5"]), Format::OpenMetrics);
+    }
+
+    #[test]
+    fn the_first_of_the_most_specific_ranges_says_how_much_a_format_is_wanted() {
+        let open_metrics = "application/openmetrics-text";
+        assert_eq!(accepted(&[&format!("{open_metrics};q=0.5,{open_metrics};q=0")]), Format::OpenMetrics);
+        assert_eq!(accepted(&["*/*;q=0.5,text/*;q=0.1"]), Format::OpenMetrics);
+        assert_eq!(accepted(&[&format!("text/*;q=0.9,text/plain;q=0.1,{open_metrics};q=0.5")]), Format::OpenMetrics);
+        let by_version = format!("{open_metrics};q=0.1,{open_metrics};version=1.0.0;q=0.9,text/plain;q=0.5");
+        assert_eq!(accepted(&[&by_version]), Format::OpenMetrics);
+    }
+
+    #[test]
+    fn names_and_values_are_the_same_in_any_case_and_with_blanks_around_them() {
+        let open_metrics = "application/openmetrics-text";
+        assert_eq!(accepted(&["text/plain;q=0, Application/*"]), Format::OpenMetrics);
+        assert_eq!(accepted(&[&format!("{open_metrics};VERSION=2.0.0")]), Format::Text);
+        assert_eq!(accepted(&[&format!("{open_metrics} ; version = 2.0.0")]), Format::Text);
+        assert_eq!(accepted(&[&format!("{open_metrics} ; version = 1.0.0 ; Q = 0.5")]), Format::OpenMetrics);
+        #[cfg(feature = "native-histograms")]
+        assert_eq!(accepted(&["application/vnd.google.protobuf;Encoding=DELIMITED"]), Format::Protobuf);
+    }
+
+    #[test]
+    fn a_separator_between_quotes_is_none() {
+        let open_metrics = "application/openmetrics-text";
+        assert_eq!(accepted(&[&format!("{open_metrics};x=\"a;q=0\"")]), Format::OpenMetrics);
+        assert_eq!(accepted(&[&format!("image/png;x=\",{open_metrics},\"")]), Format::Text);
+    }
+
+    #[test]
+    fn another_message_or_encoding_of_protobuf_is_not_ours() {
+        let protobuf = "application/vnd.google.protobuf";
+        assert_eq!(accepted(&[&format!("{protobuf};proto=io.other.Message;encoding=delimited")]), Format::Text);
+        assert_eq!(accepted(&[&format!("{protobuf};encoding=compact-text")]), Format::Text);
+    }
+
+    #[test]
     fn an_element_that_cannot_be_read_counts_for_nothing() {
-        for q in ["2", "-1", "0.1234", "abc", "1.1", "", "1e-1", "0,5"] {
+        for q in ["2", "-1", "0.1234", "0.0001", ".5", "0.+5", "abc", "1.1", "", "1e-1", "0,5"] {
             assert_eq!(accepted(&[&format!("application/openmetrics-text;q={q}")]), Format::Text, "{q}");
         }
-        assert_eq!(accepted(&[";;,,/;=,application/openmetrics-text"]), Format::OpenMetrics);
+        assert_eq!(accepted(&["application/openmetrics-text;version"]), Format::Text);
+        assert_eq!(accepted(&[";;,,/;=,application/openmetrics-text;"]), Format::OpenMetrics);
     }
 
     #[test]

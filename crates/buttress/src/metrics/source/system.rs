@@ -73,3 +73,22 @@ fn count(family: &Family<Counter>, label: &str, [from, to]: [&str; 2], io: Optio
         family.with([(label, to)]).advance_to(io.to);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn memory_is_told_by_its_state_as_free_does_it() {
+        let registry = Registry::new();
+        let system = System::new(&registry);
+        let text = "MemTotal: 1000 kB\nMemFree: 400 kB\nMemAvailable: 620 kB\nBuffers: 100 kB\nCached: 200 kB\n\
+                    SReclaimable: 50 kB\n";
+        assert_eq!(system.tick_memory(text), Some(()));
+        let states = ["used", "free", "buffers", "cached"];
+        let told = states.map(|state| system.memory.with([("system.memory.state", state)]).value() / 1024);
+        assert_eq!(told, [250, 400, 100, 250]);
+        let [limit, available] = [&system.memory_limit, &system.memory_available].map(|level| level.with(()).value());
+        assert_eq!((limit / 1024, available / 1024), (1000, 620));
+    }
+}
