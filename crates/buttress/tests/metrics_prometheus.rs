@@ -147,6 +147,41 @@ fn a_gauge_that_is_called_as_the_sample_of_a_histogram_has_no_kind_where_its_lin
 }
 
 #[test]
+fn every_ending_of_a_sample_of_histograms_takes_a_gauge_its_kind_and_no_other_ending_does() {
+    let registry = Registry::new();
+    for name in ["memory.bucket", "memory.count", "memory.sum", "memory.sums", "sum"] {
+        registry.gauge(name).with(()).set(1.0);
+    }
+    let page = Exposition::new(&registry.snapshot()).text();
+    let kinds: Vec<&str> = page.lines().filter_map(|line| line.strip_prefix("# TYPE ")).collect();
+    assert_eq!(
+        kinds,
+        ["memory_bucket untyped", "memory_count untyped", "memory_sum untyped", "memory_sums gauge", "sum gauge"]
+    );
+}
+
+#[test]
+fn histograms_beside_each_other_keep_their_own_bounds() {
+    let registry = Registry::new();
+    for (name, bounds) in [("a", [1, 2]), ("b", [1, 2]), ("c", [3, 4]), ("d", [1, 2])] {
+        let buckets = Buckets::values(bounds).expect("they rise");
+        let family = registry.histogram(name).buckets(buckets);
+        for series in 0..2 {
+            family.with([("series", series)]).record(2);
+        }
+    }
+    let page = Exposition::new(&registry.snapshot()).text();
+    let told = |name: &str| -> Vec<String> {
+        let bucket = format!("{name}_bucket{{series=\"1\",le=");
+        page.lines().filter_map(|line| line.strip_prefix(&bucket)).map(str::to_owned).collect()
+    };
+    for name in ["a", "b", "d"] {
+        assert_eq!(told(name), ["\"1\"} 0", "\"2\"} 1", "\"+Inf\"} 1"], "{name}");
+    }
+    assert_eq!(told("c"), ["\"3\"} 1", "\"4\"} 1", "\"+Inf\"} 1"]);
+}
+
+#[test]
 fn a_name_that_is_nothing_but_its_unit_has_no_unit_in_open_metrics() {
     let registry = Registry::new();
     registry.gauge("seconds").unit("s").with(()).set(1.5);

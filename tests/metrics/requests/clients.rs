@@ -3,6 +3,7 @@
 use std::convert::Infallible;
 
 use buttress::metrics::{MetricsConfig, Registry, RequestBodySizeLayer, RequestMetricsLayer};
+use buttress::observe::Route;
 use buttress_tests::numbers::{count, family, labels, sum, total};
 use buttress_tests::{ScriptBody, Step, read};
 use http::{Request, Response};
@@ -98,4 +99,19 @@ async fn a_server_is_one_server_however_its_port_is_written() {
     );
     assert_eq!(labels(&registry, CLIENT_DURATION).len(), 3);
     assert_eq!(count(&registry, CLIENT_DURATION, &[("server.address", "shop.example")]), 3);
+}
+
+#[tokio::test]
+async fn a_route_that_a_client_passes_on_is_none_of_its_requests_nor_of_its_streams() {
+    let registry = Registry::new();
+    let layer = RequestMetricsLayer::client(&registry);
+    for path in ["/items/7", "/upgrade"] {
+        // As a proxy sends on what a router has handed to it; the answer has a route, too.
+        let mut request = get(path);
+        request.extensions_mut().insert(Route::from_static("/by/which/it/came"));
+        read(layer.layer(service_fn(answer)).oneshot(request).await.unwrap().into_body()).await.unwrap();
+    }
+    let protocol = "http.request.method=GET http.response.status_code=200 network.protocol.version=1.1";
+    assert_eq!(labels(&registry, CLIENT_DURATION), [format!("{protocol} url.scheme=http")]);
+    assert_eq!(labels(&registry, "stream.opened"), ["stream.kind=upgrade"]);
 }

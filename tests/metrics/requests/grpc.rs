@@ -3,6 +3,7 @@
 use std::convert::Infallible;
 
 use buttress::metrics::{MetricsConfig, Registry, RequestMetricsLayer};
+use buttress::observe::Route;
 use buttress_tests::numbers::{count, histograms, labels, total};
 use buttress_tests::{ScriptBody, Step, headers, read};
 use http::{HeaderMap, Request, Response, Version};
@@ -75,4 +76,28 @@ async fn a_grpc_method_that_no_server_knows_is_no_label() {
         ["error.type=UNIMPLEMENTED rpc.method=_OTHER rpc.status_code=UNIMPLEMENTED rpc.system.name=grpc"]
     );
     assert!(registry.snapshot().overflowed.is_empty());
+}
+
+#[tokio::test]
+async fn a_call_keeps_its_method_whatever_route_it_and_its_answer_carry() {
+    let registry = Registry::new();
+    let routed = service_fn(async |_: Request<()>| {
+        let mut response = Response::new(ScriptBody::new([Step::Trailers(headers([("grpc-status", "0")]))]));
+        response.extensions_mut().insert(Route::from_static("/{*grpc}"));
+        Ok::<_, Infallible>(response)
+    });
+    // From the second on a method is known by the time of the head.
+    for _ in 0..2 {
+        for method in ["Release", "Reserve"] {
+            let call = Request::post(format!("/shop.Inventory/{method}")).header("content-type", "application/grpc");
+            let mut call = call.body(()).unwrap();
+            call.extensions_mut().insert(Route::from_static("/{*grpc}"));
+            let service = RequestMetricsLayer::server(&registry).layer(routed);
+            read(service.oneshot(call).await.unwrap().into_body()).await.unwrap();
+        }
+    }
+    let calls = "rpc.server.call.duration";
+    let with = |method| count(&registry, calls, &[("rpc.method", method)]);
+    assert_eq!(["shop.Inventory/Release", "shop.Inventory/Reserve"].map(with), [2, 2]);
+    assert!(labels(&registry, calls).iter().all(|labels| !labels.contains("http.route")));
 }

@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use buttress::metrics::{Registry, RequestMetricsLayer};
 use buttress::observe::Route;
-use buttress_tests::numbers::{count, sum, total};
+use buttress_tests::numbers::{count, family, sum, total};
 use buttress_tests::{ScriptBody, Step, headers, read};
-use http::{Request, Response};
+use http::{Request, Response, StatusCode};
 use tower::{Layer, ServiceExt, service_fn};
 
 use crate::{CLIENT_DURATION, DURATION, REQUESTS, get, send};
@@ -59,4 +59,38 @@ async fn a_tunnel_is_a_stream_when_it_was_granted_and_only_then() {
         assert_eq!(total(&registry, "stream.opened", &[("stream.kind", "upgrade")]), opened);
     }
     assert_eq!(count(&registry, DURATION, &[]), 1, "of the refusal");
+}
+
+#[tokio::test]
+async fn an_upgrade_is_a_websocket_in_whatever_case_its_protocol_is_written() {
+    let registry = Registry::new();
+    for (nth, protocol) in ["websocket", "WebSocket", "WEBSOCKET", "h2c"].into_iter().enumerate() {
+        let upgrades = service_fn(async move |_: Request<()>| {
+            let mut response = Response::new(ScriptBody::default());
+            *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
+            *response.headers_mut() = headers([("upgrade", protocol)]);
+            Ok::<_, Infallible>(response)
+        });
+        let response = RequestMetricsLayer::server(&registry).layer(upgrades).oneshot(get("/ws")).await.unwrap();
+        read(response.into_body()).await.unwrap();
+        let opened = |kind| total(&registry, "stream.opened", &[("stream.kind", kind)]);
+        let websockets = (nth as i64 + 1).min(3);
+        assert_eq!((opened("websocket"), opened("upgrade")), (websockets, i64::from(nth == 3)), "{protocol}");
+    }
+}
+
+#[tokio::test]
+async fn other_kinds_of_text_are_no_streams() {
+    let registry = Registry::new();
+    for kind in ["text/html; charset=utf-8", "text/event", "text/event-log; charset=utf-8", "application/event-stream"]
+    {
+        let texts = service_fn(async move |_: Request<()>| {
+            let mut response = Response::new(ScriptBody::new([Step::Data("text")]));
+            *response.headers_mut() = headers([("content-type", kind)]);
+            Ok::<_, Infallible>(response)
+        });
+        let response = RequestMetricsLayer::server(&registry).layer(texts).oneshot(get("/text")).await.unwrap();
+        read(response.into_body()).await.unwrap();
+    }
+    assert_eq!((count(&registry, DURATION, &[]), family(&registry, "stream.opened")), (4, None));
 }

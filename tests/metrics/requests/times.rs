@@ -107,3 +107,24 @@ fn a_request_in_a_sampled_trace_leaves_an_exemplar_and_in_another_trace_none() {
     assert_eq!(exemplars().iter().map(|exemplar| exemplar.trace_id).collect::<Vec<_>>(), [sampled.trace_id()]);
     assert_eq!(count(&registry, DURATION, &[]), 6);
 }
+
+/// On the longer path, which makes the places, and on the shorter, which finds them.
+#[tokio::test(start_paused = true)]
+async fn a_body_that_takes_no_time_is_no_body_of_no_length_among_those_that_take_some() {
+    let registry = Registry::new();
+    let send = async |millis| {
+        let service = service_fn(move |_: Request<()>| async move {
+            let body = [Step::Wait(Duration::from_millis(millis)), Step::Data("chunk")];
+            // Nothing to wait for is no step.
+            let body = body.into_iter().skip(usize::from(millis == 0));
+            Ok::<_, Infallible>(Response::new(ScriptBody::new(body)))
+        });
+        let service = RequestMetricsLayer::server(&registry).layer(service);
+        read(service.oneshot(get("/")).await.unwrap().into_body()).await.unwrap();
+    };
+    for (millis, bodies) in [(0, 0), (0, 0), (100, 1), (100, 2), (0, 2), (0, 2)] {
+        send(millis).await;
+        assert_eq!(count(&registry, BODY, &[]), bodies);
+    }
+    assert_eq!((count(&registry, FIRST_BYTE, &[]), count(&registry, DURATION, &[])), (6, 6));
+}

@@ -239,3 +239,16 @@ fn open_descriptors() -> Option<u64> {
         count => Some(count),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn switches_that_a_thread_wanted_are_told_from_those_that_it_did_not() {
+        let status = "Threads:\t9\nvoluntary_ctxt_switches:\t150\nnonvoluntary_ctxt_switches:\t7\n";
+        let Switches { voluntary, involuntary } = switches(status).expect("both are told");
+        assert_eq!((voluntary, involuntary), (150, 7));
+        assert!(switches("nonvoluntary_ctxt_switches:\t7\n").is_none());
+    }
+}
