@@ -210,6 +210,18 @@ mod moka {
         assert_eq!(number(&registry, "cache.puts", "prices", None), Some(1.0));
     }
 
+    #[test]
+    fn entries_for_which_there_is_no_room_are_evictions_for_want_of_capacity() {
+        let registry = Registry::new();
+        let metrics = CacheMetrics::new(&registry, "small");
+        let cache = Cache::builder().max_capacity(4).eviction_listener(metrics.moka_listener()).build();
+        registry.add_source(metrics.moka_source(cache.clone()));
+        (0..10).for_each(|key| cache.insert(key, ()));
+        registry.tick();
+        assert_eq!(CAUSES.map(|cause| evicted(&registry, "small", cause)), [6, 0, 0, 0]);
+        assert_eq!((metrics.stats().evictions, metrics.stats().entries), (6, Some(4)));
+    }
+
     #[tokio::test]
     async fn a_cache_of_futures_is_counted_too() {
         let registry = Registry::new();

@@ -242,6 +242,20 @@ mod metered {
         }
     }
 
+    #[test]
+    fn a_wrapped_stream_knows_its_length_and_its_end_as_the_stream_itself_does() {
+        use futures_util::FutureExt;
+        use futures_util::stream::FusedStream;
+
+        let metrics = StreamMetrics::new(&Registry::new(), StreamKind::Other);
+        let mut stream = metrics.metered(futures_util::stream::iter(["one", "two"]).fuse());
+        assert_eq!((stream.size_hint(), stream.is_terminated()), ((2, Some(2)), false));
+        assert_eq!(stream.next().now_or_never(), Some(Some("one")));
+        assert_eq!((stream.size_hint(), stream.is_terminated()), ((1, Some(1)), false));
+        while stream.next().now_or_never().flatten().is_some() {}
+        assert!(stream.is_terminated());
+    }
+
     #[tokio::test]
     async fn a_sink_and_a_stream_between_two_tasks_count_alike() {
         let registry = Registry::new();

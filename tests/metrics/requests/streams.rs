@@ -3,6 +3,7 @@
 use std::convert::Infallible;
 use std::time::Duration;
 
+use buttress::metrics::source::{StreamKind, StreamMetrics};
 use buttress::metrics::{Registry, RequestMetricsLayer};
 use buttress::observe::Route;
 use buttress_tests::numbers::{count, family, sum, total};
@@ -93,4 +94,19 @@ async fn other_kinds_of_text_are_no_streams() {
         read(response.into_body()).await.unwrap();
     }
     assert_eq!((count(&registry, DURATION, &[]), family(&registry, "stream.opened")), (4, None));
+}
+
+#[tokio::test]
+async fn an_upgrade_that_nobody_has_wrapped_yet_takes_nothing_from_streams_that_are_none() {
+    let registry = Registry::new();
+    send(&registry, get("/upgrade")).await;
+    let of = |kind: StreamKind| total(&registry, "stream.opened", &[("stream.kind", kind.as_str())]);
+    drop(StreamMetrics::new(&registry, StreamKind::Sse).open());
+    drop(StreamMetrics::new(&registry, StreamKind::Other).open());
+    assert_eq!([StreamKind::Sse, StreamKind::Other, StreamKind::Upgrade].map(of), [1, 1, 1]);
+    // Whoever wraps it opens nothing new.
+    drop(StreamMetrics::new(&registry, StreamKind::Upgrade).open());
+    assert_eq!(of(StreamKind::Upgrade), 1);
+    drop(StreamMetrics::new(&registry, StreamKind::Upgrade).open());
+    assert_eq!(of(StreamKind::Upgrade), 2);
 }

@@ -145,3 +145,61 @@ fn coarsen(windows: &[Arc<SlidingWindow>]) -> bool {
 fn bytes<'a>(windows: impl IntoIterator<Item = &'a Arc<SlidingWindow>>) -> usize {
     windows.into_iter().map(|window| window.bytes()).sum()
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    const TICK: Duration = Duration::from_secs(10);
+    const LAST: Duration = Duration::from_secs(300);
+
+    fn windows(budget: usize) -> Windows {
+        Windows::new(Span::default(), Precision::DEFAULT, budget)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn time_that_is_told_less_finely_for_a_new_series_is_said_at_once_and_for_as_long_as_it_is_so() {
+        let (windows, began) = (windows(64 << 10), clock::now());
+        let old = windows.open();
+        for tick in 1..=2 {
+            old.record(1);
+            windows.tick(began + tick * TICK);
+        }
+        while windows.usage().sharing == 0 {
+            assert!(!windows.usage().coarsened);
+            windows.open();
+        }
+        assert!(windows.usage().coarsened, "before there was nothing left but to share");
+        for (after, is_coarse) in [(3 * TICK, true), (LAST - TICK, true), (LAST, false)] {
+            windows.tick(began + after);
+            assert_eq!(windows.usage().coarsened, is_coarse, "{after:?}");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_a_new_window_needs_is_guessed_until_it_is_measured() {
+        let windows = windows(1 << 20);
+        let window = windows.open();
+        assert_eq!(windows.usage().bytes, EXPECTED);
+        windows.tick(clock::now());
+        assert_eq!(windows.usage().bytes, window.bytes());
+        windows.open();
+        assert_eq!(windows.usage().bytes, window.bytes() + EXPECTED);
+    }
+
+    #[test]
+    fn the_window_that_is_shared_is_measured_and_said_to_be_rounded_as_the_others_are() {
+        let windows = windows(EXPECTED);
+        let (own, shared) = (windows.open(), windows.open());
+        assert_eq!((windows.usage().windows, windows.usage().sharing, windows.usage().rounded), (1, 1, 0));
+        // Half of the budget is room for buckets.
+        (0..40).for_each(|power| shared.record(1 << power));
+        assert_eq!(windows.usage().rounded, 1);
+        (0..40).for_each(|power| own.record(1 << power));
+        assert_eq!(windows.usage().rounded, 2);
+        windows.tick(clock::now());
+        assert_eq!(windows.usage().bytes, own.bytes() + shared.bytes());
+    }
+}

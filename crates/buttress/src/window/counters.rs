@@ -203,3 +203,58 @@ fn count<W>(sum: &W, bucket: &W, value: u64, times: u64, add: impl Fn(&W, u64)) 
     add(sum, value.wrapping_mul(times));
     add(bucket, times);
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ALL: usize = 1 << 20;
+
+    fn within(room: &Arc<Room>) -> Counters {
+        Counters::within(Precision::DEFAULT, Arc::clone(room))
+    }
+
+    /// Whether so many bytes of [`ALL`] are taken, and not one more or less.
+    fn is_taken(room: &Room, bytes: usize) -> bool {
+        room.has(ALL - bytes) && !room.has(ALL - bytes + 1)
+    }
+
+    #[test]
+    fn room_is_taken_for_every_copy_and_every_power_and_for_none_twice() {
+        let room = Arc::new(Room::of(ALL));
+        let counters = within(&room);
+        let empty = counters.bytes();
+        assert!(is_taken(&room, 0));
+        for value in [5, 5, 1000, 1_000_000, 1000] {
+            [Shard::mine(), Shard::SHARED].into_iter().for_each(|shard| counters.record(shard, value));
+            assert!(is_taken(&room, counters.bytes() - empty), "{value}");
+        }
+        assert!(!counters.is_rounded());
+    }
+
+    #[test]
+    fn a_value_without_room_is_told_by_the_upper_end_of_its_power() {
+        let counters = within(&Arc::new(Room::of(0)));
+        for value in [3, 1000, 1024] {
+            counters.record(Shard::mine(), value);
+            let totals = counters.totals();
+            let highest = totals.buckets.iter().rposition(|count| *count > 0).expect("it is counted");
+            assert_eq!(counters.precision().highest(highest), (value + 1).next_power_of_two().max(32) - 1);
+        }
+        assert!(counters.is_rounded());
+        assert_eq!((counters.totals().sum, counters.totals().buckets.iter().sum::<u64>()), (2027, 3));
+    }
+
+    #[test]
+    fn a_copy_that_finds_no_room_for_its_powers_keeps_the_values_all_the_same() {
+        let room = Arc::new(Room::of(ALL));
+        within(&room).record(Shard::mine(), 5);
+        // What one value takes, and a byte less than another needs.
+        let all = (0..=ALL).rev().find(|left| room.has(*left)).expect("nothing always fits");
+        let room = Arc::new(Room::of(2 * (ALL - all) - 1));
+        let (one, other) = (within(&room), within(&room));
+        [&one, &other].into_iter().for_each(|counters| counters.record(Shard::mine(), 5));
+        assert_eq!((one.is_rounded(), other.is_rounded()), (false, true));
+        assert_eq!((one.totals().sum, other.totals().sum), (5, 5));
+    }
+}

@@ -244,4 +244,25 @@ mod tests {
         let seen = window.read(clock::now() + 19 * second);
         assert_eq!((seen.count(), seen.covers()), (1, 19 * second));
     }
+
+    #[test]
+    fn errors_need_room_of_their_own_and_are_rounded_where_there_is_none() {
+        const ALL: usize = 1 << 20;
+        let room = Arc::new(Room::of(ALL));
+        let within = |room: &Arc<Room>| SlidingWindow::within(Span::default(), Precision::DEFAULT, Arc::clone(room));
+        let taken = || ALL - (0..=ALL).rev().find(|left| room.has(*left)).expect("nothing always fits");
+        let window = within(&room);
+        window.record(5);
+        let of_all = taken();
+        window.record_error(5);
+        assert_eq!((taken(), window.is_rounded()), (2 * of_all, false));
+
+        let window = within(&Arc::new(Room::of(2 * of_all - 1)));
+        window.record(5);
+        assert!(!window.is_rounded());
+        window.record_error(5);
+        assert!(window.is_rounded());
+        let seen = window.read(clock::now());
+        assert_eq!((seen.count(), seen.errors()), (2, 1));
+    }
 }

@@ -91,7 +91,15 @@ mod tests {
         assert_eq!(cgroup.memory.with(()).value(), 600);
         assert_eq!(cgroup.cpu_limit.with(()).value(), 0.5);
         assert_eq!(cgroup.cpu_time.with([("cpu.mode", "user")]).value(), Duration::from_secs(3));
+        assert_eq!(cgroup.cpu_time.with([("cpu.mode", "system")]).value(), Duration::from_micros(2));
         assert_eq!(cgroup.throttled.with(()).value(), Duration::from_secs(4));
+
+        // One above it that allows more changes nothing, and one that allows less counts.
+        write("memory.max", "2000\n");
+        write("cpu.max", "90000 100000\n");
+        write("slice/cpu.max", "20000 100000\n");
+        cgroup.tick_group(&root, &group);
+        assert_eq!((cgroup.memory_limit.with(()).value(), cgroup.cpu_limit.with(()).value()), (1000, 0.2));
 
         fs::remove_dir_all(&root).unwrap();
         let nothing = Registry::new();
