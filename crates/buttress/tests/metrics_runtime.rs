@@ -197,6 +197,27 @@ fn timers_that_fire_late_are_measured() {
     let _monitor = RuntimeMonitor::start_on(&registry, runtime.handle());
     let timer = registry.timer("buttress.runtime.timer_lag").with(());
     wait_for("a sample", || timer.window().unwrap().count() > 10);
+    // The next one fires when there is a worker again, and is later with each look until then.
+    let blocked = [block(&runtime), block(&runtime)];
+    wait_for("a timer that is 200 ms late", || timer.window().unwrap().max() >= Some(200_000));
+    drop(blocked);
+}
+
+#[test]
+fn what_was_last_seen_of_a_runtime_is_gone_with_its_monitor() {
+    let (registry, runtime) = (Registry::new(), two_workers());
+    let monitor = RuntimeMonitor::start_on(&registry, runtime.handle());
+    wait_for("a sample", || monitor.lag().samples > 0);
+    let blocked = [block(&runtime), block(&runtime)];
+    let _waits = runtime.spawn(async {});
+    let names = ["workers", "stuck_workers", "alive_tasks", "global_queue_depth"];
+    let mut gauges = names.map(|name| registry.gauge(&format!("buttress.runtime.{name}")).with(())).to_vec();
+    let utilization = registry.gauge("buttress.runtime.worker.utilization");
+    gauges.extend([0, 1].map(|worker| utilization.with([("buttress.runtime.worker", worker)])));
+    wait_for("something to see everywhere", || gauges.iter().all(|gauge| gauge.value() > 0.0));
+    drop(monitor);
+    wait_for("nothing to see any more", || gauges.iter().all(|gauge| gauge.value() == 0.0));
+    drop(blocked);
 }
 
 #[test]

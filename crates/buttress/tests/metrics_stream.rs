@@ -373,7 +373,7 @@ mod websocket {
     async fn messages_of_a_socket_are_counted_and_its_control_frames_are_not() {
         let mut server = Server::start().await;
         let mut client = server.connect("/echo").await;
-        for message in [Message::text("hello"), Message::binary(vec![7; 300])] {
+        for message in [Message::text("héllo"), Message::binary(vec![7; 300])] {
             client.send(message.clone()).await.unwrap();
             assert_eq!(client.next().await.unwrap().unwrap(), message);
         }
@@ -384,8 +384,8 @@ mod websocket {
         client.close(None).await.unwrap();
         server.done.recv().await.unwrap();
         let stats = server.stats();
-        assert_eq!((stats.messages_in, stats.bytes_in), (2, 305));
-        assert_eq!((stats.messages_out, stats.bytes_out), (2, 305));
+        assert_eq!((stats.messages_in, stats.bytes_in), (2, 306));
+        assert_eq!((stats.messages_out, stats.bytes_out), (2, 306));
         assert_eq!((stats.open, stats.opened, stats.errors), (0, 1, 0));
         assert_eq!(lifetimes(&server.registry).0, 1);
     }
