@@ -249,6 +249,36 @@ async fn deltas_begin_with_the_delivery_before_and_leave_out_what_did_not_grow()
 }
 
 #[tokio::test(start_paused = true)]
+async fn the_delta_of_a_histogram_has_count_buckets_and_sum_of_its_period() {
+    let (registry, _) = second_old(MetricsConfig::default().native_histograms(true)).await;
+    let delta = ("OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE", "delta");
+    let client = || Requests::new(&[Act::Take]);
+    let (explicit, fine) = (client(), client());
+    let exporters = [(&explicit, settings(&[delta])), (&fine, settings(&[delta, EXPONENTIAL]))]
+        .map(|(client, settings)| MetricsExporter::with_client(registry.clone(), &settings, client.clone()));
+    let sizes = registry.histogram("sizes").buckets(Buckets::values([10, 100]).expect("they rise")).with(());
+    for values in [&[7, 7, 500][..], &[50], &[3, 3]] {
+        values.iter().for_each(|value| sizes.record(*value));
+        for exporter in &exporters {
+            exporter.flush(LONG).await.expect("it is taken");
+        }
+        advance(SECOND).await;
+    }
+    let expected = [(3, 514.0, vec![2, 0, 1]), (1, 50.0, vec![0, 1, 0]), (2, 6.0, vec![2, 0, 0])];
+    let (explicit, fine) = (explicit.taken(), fine.taken());
+    for (nth, (count, sum, buckets)) in expected.into_iter().enumerate() {
+        let Some(Data::Histogram(told)) = &metric(&explicit[nth], "sizes").data else { panic!("a histogram") };
+        let [point] = &told.data_points[..] else { panic!("one series") };
+        assert_eq!((point.count, point.sum, &point.bucket_counts), (count, Some(sum), &buckets), "period {nth}");
+        let Some(Data::ExponentialHistogram(told)) = &metric(&fine[nth], "sizes").data else {
+            panic!("an exponential histogram")
+        };
+        let [point] = &told.data_points[..] else { panic!("one series") };
+        assert_eq!((point.count, point.sum), (count, Some(sum)), "period {nth}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_delta_has_only_exemplars_that_were_not_told_before() {
     let (registry, _) = second_old(MetricsConfig::default()).await;
     let client = Requests::new(&[Act::Take]);
