@@ -83,8 +83,8 @@ async fn an_upgrade_is_a_websocket_in_whatever_case_its_protocol_is_written() {
 #[tokio::test]
 async fn other_kinds_of_text_are_no_streams() {
     let registry = Registry::new();
-    for kind in ["text/html; charset=utf-8", "text/event", "text/event-log; charset=utf-8", "application/event-stream"]
-    {
+    let kinds = ["text/html; charset=utf-8", "text/event", "text/event-streams", "application/event-stream"];
+    for kind in kinds {
         let texts = service_fn(async move |_: Request<()>| {
             let mut response = Response::new(ScriptBody::new([Step::Data("text")]));
             *response.headers_mut() = headers([("content-type", kind)]);

@@ -162,9 +162,6 @@ impl<B> Observe<B> for RequestMetrics {
     }
 }
 
-/// The media type of server-sent events.
-const EVENT_STREAM: &[u8] = b"text/event-stream";
-
 /// What [`RequestMetrics`] keeps of an exchange.
 pub struct RequestMetricsProbe {
     config: Arc<Config>,
@@ -209,8 +206,7 @@ impl Probe for RequestMetricsProbe {
             self.key.route = self.config.requests.route(template);
         }
         let content_type = headers::first(response.headers(), &CONTENT_TYPE).map(HeaderValue::as_bytes);
-        let is_stream = content_type.and_then(|kind| kind.get(..EVENT_STREAM.len()));
-        let is_stream = is_stream.is_some_and(|kind| kind.eq_ignore_ascii_case(EVENT_STREAM));
+        let is_stream = content_type.is_some_and(is_event_stream);
         if is_stream {
             self.stream = Some(Box::new(self.config.streams(StreamKind::Sse, self.key.route).open()));
         }
@@ -307,6 +303,14 @@ impl Config {
             None => Interned::OTHER,
         }
     }
+}
+
+/// The media type of server-sent events, whatever its parameters.
+fn is_event_stream(content_type: &[u8]) -> bool {
+    const EVENT_STREAM: &[u8] = b"text/event-stream";
+    content_type.split_at_checked(EVENT_STREAM.len()).is_some_and(|(kind, rest)| {
+        kind.eq_ignore_ascii_case(EVENT_STREAM) && matches!(rest.first(), None | Some(b';' | b' ' | b'\t'))
+    })
 }
 
 fn rpc_method<'a>(head: &RequestHead<'a>) -> &'a str {
