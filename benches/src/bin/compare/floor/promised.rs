@@ -12,6 +12,7 @@ use std::sync::{Arc, OnceLock};
 use std::task::{Context as TaskContext, Poll, ready};
 use std::time::{Duration, Instant};
 
+use buttress::classify::Ending;
 use bytes::{Buf, Bytes};
 use http::header::CONTENT_TYPE;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode};
@@ -98,19 +99,8 @@ struct Second {
     slow: AtomicU64,
 }
 
-#[derive(Clone, Copy)]
-enum How {
-    Complete,
-    Failed,
-    BodyFailed,
-    DroppedBeforeHead,
-    DroppedInBody,
-    Upgraded,
-    Panicked,
-}
-
 /// What is done once, at the end or when the request is dropped.
-pub struct Ending<const PARTS: u8> {
+pub struct Finish<const PARTS: u8> {
     shared: Arc<Shared>,
     context: Option<Context>,
     started: Option<Instant>,
@@ -219,9 +209,9 @@ where
     S: Service<Request<B>, Response = Response<R>>,
     R: Body,
 {
-    type Response = Response<PromisedBody<R, Ending<PARTS>>>;
+    type Response = Response<PromisedBody<R, Finish<PARTS>>>;
     type Error = S::Error;
-    type Future = PromisedFuture<S::Future, Ending<PARTS>>;
+    type Future = PromisedFuture<S::Future, Finish<PARTS>>;
 
     fn poll_ready(&mut self, cx: &mut TaskContext<'_>) -> Poll<Result<(), S::Error>> {
         self.inner.poll_ready(cx)
@@ -238,7 +228,7 @@ where
         if PARTS & METRICS != 0 {
             shared.started[usize::from(method)].fetch_add(1, Relaxed);
         }
-        let ending = Ending {
+        let ending = Finish {
             shared: Arc::clone(shared),
             context,
             started: (PARTS & (METRICS | BREAKER) != 0).then(Instant::now),
@@ -255,8 +245,8 @@ where
     }
 }
 
-impl<const PARTS: u8> Ending<PARTS> {
-    fn end(&mut self, how: How) {
+impl<const PARTS: u8> Finish<PARTS> {
+    fn end(&mut self, how: Ending) {
         if std::mem::replace(&mut self.has_ended, true) {
             return;
         }
@@ -279,22 +269,22 @@ impl<const PARTS: u8> Ending<PARTS> {
             series.endings[how as usize].fetch_add(1, Relaxed);
         }
         if PARTS & BREAKER != 0 {
-            let is_failure = matches!(how, How::Failed | How::BodyFailed | How::Panicked)
+            let is_failure = matches!(how, Ending::Failed | Ending::BodyFailed | Ending::Panicked)
                 || self.status.is_some_and(|status| status.is_server_error());
             self.shared.count_call(now, took, is_failure);
         }
     }
 
-    fn how_dropped(&self) -> How {
+    fn how_dropped(&self) -> Ending {
         match self.head_at.or(self.started.filter(|_| self.status.is_some())) {
-            _ if std::thread::panicking() => How::Panicked,
-            None => How::DroppedBeforeHead,
-            Some(_) => How::DroppedInBody,
+            _ if std::thread::panicking() => Ending::Panicked,
+            None => Ending::DroppedBeforeHead,
+            Some(_) => Ending::DroppedInBody,
         }
     }
 }
 
-impl<const PARTS: u8> Drop for Ending<PARTS> {
+impl<const PARTS: u8> Drop for Finish<PARTS> {
     fn drop(&mut self) {
         if !self.has_ended {
             self.end(self.how_dropped());
@@ -310,11 +300,11 @@ pin_project! {
     }
 }
 
-impl<F, R, E, const PARTS: u8> Future for PromisedFuture<F, Ending<PARTS>>
+impl<F, R, E, const PARTS: u8> Future for PromisedFuture<F, Finish<PARTS>>
 where
     F: Future<Output = Result<Response<R>, E>>,
 {
-    type Output = Result<Response<PromisedBody<R, Ending<PARTS>>>, E>;
+    type Output = Result<Response<PromisedBody<R, Finish<PARTS>>>, E>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut TaskContext<'_>) -> Poll<Self::Output> {
         let this = self.project();
@@ -322,7 +312,7 @@ where
         let mut response = match ready!(enter(ending.context, || this.inner.poll(cx))) {
             Ok(response) => response,
             Err(error) => {
-                ending.end(How::Failed);
+                ending.end(Ending::Failed);
                 return Poll::Ready(Err(error));
             }
         };
@@ -338,7 +328,7 @@ where
             answer_ids(&context, response.headers_mut());
         }
         if response.status() == StatusCode::SWITCHING_PROTOCOLS {
-            ending.end(How::Upgraded);
+            ending.end(Ending::Upgraded);
         }
         Poll::Ready(Ok(response.map(|inner| PromisedBody { inner, ending: this.ending.take() })))
     }
@@ -363,7 +353,7 @@ pin_project! {
     }
 }
 
-impl<B: Body, const PARTS: u8> Body for PromisedBody<B, Ending<PARTS>> {
+impl<B: Body, const PARTS: u8> Body for PromisedBody<B, Finish<PARTS>> {
     type Data = B::Data;
     type Error = B::Error;
 
@@ -376,10 +366,10 @@ impl<B: Body, const PARTS: u8> Body for PromisedBody<B, Ending<PARTS>> {
         let how = match &frame {
             Some(Ok(frame)) => {
                 ending.bytes += frame.data_ref().map_or(0, |data| data.remaining() as u64);
-                this.inner.is_end_stream().then_some(How::Complete)
+                this.inner.is_end_stream().then_some(Ending::Complete)
             }
-            Some(Err(_)) => Some(How::BodyFailed),
-            None => Some(How::Complete),
+            Some(Err(_)) => Some(Ending::BodyFailed),
+            None => Some(Ending::Complete),
         };
         if let Some(how) = how {
             ending.end(how);
