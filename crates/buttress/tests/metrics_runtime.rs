@@ -54,6 +54,14 @@ fn block(runtime: &Runtime) -> mpsc::Sender<()> {
     free
 }
 
+/// Blocks two workers, and waits until the monitor has seen it.
+fn block_both(runtime: &Runtime, monitor: &RuntimeMonitor) -> [mpsc::Sender<()>; 2] {
+    wait_for("a sample", || monitor.lag().samples > 0);
+    let blocked = [block(runtime), block(runtime)];
+    wait_for("two stuck workers", || monitor.lag().stuck_workers == 2);
+    blocked
+}
+
 fn counted(registry: &Registry) -> i64 {
     let families = registry.snapshot().families;
     let stalls = families.iter().find(|family| &*family.name == "buttress.runtime.stalls");
@@ -155,9 +163,7 @@ fn an_idle_runtime_has_no_stalls() {
 fn a_runtime_that_answers_nothing_is_seen_while_it_lasts() {
     let (registry, runtime) = (Registry::new(), two_workers());
     let monitor = RuntimeMonitor::start_on(&registry, runtime.handle());
-    wait_for("a sample", || monitor.lag().samples > 0);
-    let blocked = [block(&runtime), block(&runtime)];
-    wait_for("two stuck workers", || monitor.lag().stuck_workers == 2);
+    let blocked = block_both(&runtime, &monitor);
     wait_for("a delay of 200 ms", || monitor.lag().max >= 200 * MILLI);
     assert!(monitor.lag().stalls >= 2);
     // Those that were not asked for meanwhile count too: one slow answer would be one slow sample.
@@ -172,9 +178,7 @@ fn a_runtime_that_answers_nothing_is_seen_while_it_lasts() {
 fn both_pages_tell_of_workers_that_are_stuck() {
     let (registry, runtime) = (Registry::new(), two_workers());
     let monitor = RuntimeMonitor::start_on(&registry, runtime.handle());
-    wait_for("a sample", || monitor.lag().samples > 0);
-    let blocked = [block(&runtime), block(&runtime)];
-    wait_for("two stuck workers", || monitor.lag().stuck_workers == 2);
+    let blocked = block_both(&runtime, &monitor);
     for path in ["/diagnostics/metrics", "/diagnostics/performance"] {
         let request = http::Request::get(path).body(()).expect("a valid request");
         let Ok(answer) = MetricsEndpoint::new(&registry).call(request).into_inner();
